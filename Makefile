@@ -1,0 +1,36 @@
+VENV ?= .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
+
+.PHONY: help setup demo test test-slow lint
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## make .venv from requirements.txt (a second when nothing changed)
+
+$(STAMP): requirements.txt $(WARMUP)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 setup")'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing requirements.txt into $(VENV) (about 5 GB the first time)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+demo: setup  ## haze real photographs, train a small IRNeXt on them and score it (4 minutes on two cores)
+	$(RUN) -m data.demo --output datasets/demo
+	$(RUN) train.py --config configs/demo.yaml --output runs/demo --resume auto
+	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
+	@echo "hazy | restored | target, side by side: results/demo/comparison.png"
+
+test: setup  ## the test suite
+	$(RUN) -m ruff check --quiet .
+	$(RUN) -m pytest
+
+test-slow: setup  ## the tests marked slow: trains the demo
+	$(RUN) -m pytest -m slow
+
+lint: setup  ## style
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .

@@ -1,0 +1,88 @@
+"""Pairs of pictures as samples, and the loaders over them."""
+
+import os
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.layouts import Pair
+from data.pictures import read_picture
+from data.sampler import EpochSampler
+from data.transforms import PairedCropFlip
+
+
+class Sample(TypedDict):
+    """input and target: float32 (3, H, W) in [0, 1]."""
+
+    name: str
+    input: Tensor
+    target: Tensor
+
+
+def to_tensor(picture: np.ndarray) -> Tensor:
+    """uint8 or uint16 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
+    picture = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    return torch.from_numpy(picture.astype(np.float32)) / np.iinfo(picture.dtype).max
+
+
+def to_8bit(picture: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] -> uint8 (H, W, 3), rounded."""
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+class PairedPictures(Dataset[Sample]):
+    """Samples from pairs of files: whole pictures, or with ``augment`` what that makes of them.
+
+    An item is asked for by its index or, in training, by (epoch, index) from ``EpochSampler``.
+    """
+
+    def __init__(self, pairs: list[Pair], augment: PairedCropFlip | None = None, seed: int = 0) -> None:
+        self.pairs = pairs
+        self.augment = augment
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        pair = self.pairs[index]
+        input, target = (to_tensor(read_picture(path)) for path in (pair.input, pair.target))
+        if self.augment is not None:
+            input, target = self.augment(input, target, seed=(self.seed, epoch, index))
+        return {"name": pair.name, "input": input, "target": target}
+
+
+def train_loader(
+    pairs: list[Pair], crop_size: tuple[int, int], batch_size: int, seed: int, num_workers: int
+) -> tuple[DataLoader, EpochSampler]:
+    """Batches of augmented crops, float32 (N, 3, *crop_size); the last one of an epoch may be smaller."""
+    sampler = EpochSampler(len(pairs), seed)
+    loader = DataLoader(
+        PairedPictures(pairs, PairedCropFlip(crop_size), seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=_processes(num_workers),
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return loader, sampler
+
+
+def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
+    """Whole pictures one by one, in the order of ``pairs``: float32 (1, 3, H, W)."""
+    return DataLoader(
+        PairedPictures(pairs),
+        batch_size=1,
+        num_workers=min(_processes(num_workers), len(pairs)),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _processes(num_workers: int) -> int:
+    """No more than there are cores for: further ones only cost memory, and torch warns of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(num_workers, cores)

@@ -1,0 +1,179 @@
+"""The modules inside a CNNBlock: the figure's multi-scale module (d) and local attention module (e)."""
+
+import torch
+import torch.nn.functional as F
+from einops import repeat
+from torch import Tensor, nn
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """Convolution whose padding keeps the size at stride 1: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
+
+
+def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with aligned corners: (N, C, h, w) -> (N, C, *size)."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def window_mean(x: Tensor, window: float) -> Tensor:
+    """Mean over a window around every position: (N, C, H, W) -> (N, C, H, W).
+
+    The window is ``floor(window * H) x floor(window * W)``, at least 1 x 1. The mean is taken where the window
+    fits and extended to H x W by replicating the border, the smaller half above and to the left, as the test-time
+    local converter does (Chu et al., ECCV 2022). Running sums make the cost independent of the window's size;
+    they are float32 at least, because a half-precision sum over a thousand pixels has no digits left.
+    """
+    height, width = x.shape[-2:]
+    rows, columns = max(1, int(window * height)), max(1, int(window * width))
+    sums = F.pad(x.to(torch.promote_types(x.dtype, torch.float32)).cumsum(-2), (0, 0, 1, 0))
+    mean = (sums[..., rows:, :] - sums[..., :-rows, :]) / rows
+    sums = F.pad(mean.cumsum(-1), (1, 0))
+    mean = (sums[..., columns:] - sums[..., :-columns]) / columns
+    top, left = (rows - 1) // 2, (columns - 1) // 2
+    return F.pad(mean, (left, columns - 1 - left, top, rows - 1 - top), mode="replicate").to(x.dtype)
+
+
+class LocalAttentionModule(nn.Module):
+    """Figure (e): a filter made from the picture itself, applied to the features and modulated by frequency.
+
+    From the mean over the picture a 1x1 convolution, batch norm and tanh make one K x K filter A for each picture
+    and each of ``groups`` groups of consecutive channels:
+
+        A = tanh(BN(V mean(X)))                                                                     (3)
+
+    A is the sum of a low-pass part A_l, the uniform mean filter, and the rest, a high-pass part. A learned
+    per-channel W scales the high-pass part:
+
+        A' = A_l + W (A - A_l)                                                                      (4)
+        X * A' = W (X * A) - (W - 1) (X * A_l)                                                      (5)
+
+    X * A_l, the low frequencies, is taken as the mean over the whole picture or, with ``mean_window``, over a
+    window (see ``window_mean``); * is the convolution, its input padded by reflection. Writing w = W - 1, the
+    result joins the features with the learned per-channel weights a and b:
+
+        Y = a X'+ (1 + b) X,   X' = (1 + w) (X * A) - w mean(X)                                 (6, 7)
+
+    w (``modulation``), a (``filtered_weight``) and b (``identity_weight``) start at zero, so that the module starts
+    as the identity, and A gets no gradient until a moves away from zero.
+
+    Every step after A is linear in X and constant over the picture: filter, modulation and identity collapse into
+    one depthwise filter, a (1 + w) A with 1 + b added to its centre, and the offset -a w mean(X). That one
+    convolution is all the work that is done at full size, with no copy of each pixel's neighbourhood.
+
+    Without ``frequency_modulation`` W is 1 (the paper's ablation): Y = a (X * A) + (1 + b) X.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        groups: int = 8,
+        mean_window: float | None = None,
+        frequency_modulation: bool = True,
+    ) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"local attention: {channels} channels cannot be split into {groups} groups")
+        self.channels, self.kernel_size, self.groups, self.mean_window = channels, kernel_size, groups, mean_window
+        self.project = nn.Conv2d(channels, groups * kernel_size**2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(groups * kernel_size**2)
+        self.modulation = nn.Parameter(torch.zeros(channels)) if frequency_modulation else None
+        self.filtered_weight = nn.Parameter(torch.zeros(channels))
+        self.identity_weight = nn.Parameter(torch.zeros(channels))
+        nn.init.kaiming_normal_(self.project.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter."""
+        mean = x.mean((2, 3), keepdim=True)
+        kernel = repeat(
+            self.filter_of(mean),
+            "n (g kh kw) 1 1 -> n (g c) kh kw",
+            g=self.groups,
+            c=self.channels // self.groups,
+            kh=self.kernel_size,
+        )
+        weight = self.filtered_weight
+        offset = None
+        if self.modulation is not None:
+            low = mean if self.mean_window is None else window_mean(x, self.mean_window)
+            offset = -(weight * self.modulation)[:, None, None] * low
+            weight = weight * (1 + self.modulation)
+        half = self.kernel_size // 2
+        identity = F.pad((1 + self.identity_weight)[:, None, None], (half,) * 4)
+        kernel = weight[:, None, None] * kernel + identity
+        filtered = filter_each(x, kernel)
+        return filtered if offset is None else filtered + offset
+
+    def filter_of(self, mean: Tensor) -> Tensor:
+        """The filter A from the mean of the features: (N, C, 1, 1) -> (N, groups K K, 1, 1), in (-1, 1)."""
+        logits = self.project(mean)
+        if self.training and len(mean) == 1:
+            # One picture has no variance over the batch (batch_size 1, or the last picture of an epoch): take the
+            # running statistics, as in evaluation.
+            norm = self.norm
+            logits = F.batch_norm(logits, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        else:
+            logits = self.norm(logits)
+        return torch.tanh(logits)
+
+
+def filter_each(x: Tensor, kernel: Tensor) -> Tensor:
+    """Filter each channel of each picture with its own odd K x K kernel, borders reflected.
+
+    x (N, C, H, W) and kernel (N, C, K, K) -> (N, C, H, W): a depthwise convolution over N C channels.
+    """
+    n, c, height, width = x.shape
+    size = kernel.shape[-1]
+    padded = F.pad(x, (size // 2,) * 4, mode="reflect")
+    filtered = F.conv2d(
+        padded.reshape(1, n * c, height + size - 1, width + size - 1),
+        kernel.reshape(n * c, 1, size, size),
+        groups=n * c,
+    )
+    return filtered.view(n, c, height, width)
+
+
+class MultiScaleModule(nn.Module):
+    """Figure (d): the features pooled by each of ``pool_sizes``, coarse to fine, each scale with its own attention.
+
+    y_p = attention_p(conv_p(pool_p(x) + u)), where u is the next coarser y up-sampled (nothing for the coarsest);
+    the result is conv(GELU(x + sum of the y_p up-sampled to the size of x)).
+
+    Args:
+        pool_sizes: pooling sizes from the coarsest to the finest, the paper's are 8, 4, 2.
+        local_attention: False leaves each scale with its convolution alone (the paper's ablation).
+        mean_window, frequency_modulation: see ``LocalAttentionModule``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        pool_sizes: tuple[int, ...] = (8, 4, 2),
+        local_attention: bool = True,
+        mean_window: float | None = None,
+        frequency_modulation: bool = True,
+    ) -> None:
+        super().__init__()
+        self.pool_sizes = pool_sizes
+        self.convs = nn.ModuleList(conv(channels, channels, bias=False) for _ in pool_sizes)
+        self.attentions = nn.ModuleList(
+            LocalAttentionModule(channels, mean_window=mean_window, frequency_modulation=frequency_modulation)
+            if local_attention
+            else nn.Identity()
+            for _ in pool_sizes
+        )
+        self.conv_out = conv(channels, channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), H and W multiples of the pooling sizes."""
+        size = x.shape[-2:]
+        total = x
+        coarser = None
+        for pool_size, scale_conv, attention in zip(self.pool_sizes, self.convs, self.attentions, strict=True):
+            y = F.avg_pool2d(x, pool_size)
+            if coarser is not None:
+                y = y + upsample(coarser, y.shape[-2:])
+            coarser = attention(scale_conv(y))
+            total = total + upsample(coarser, size)
+        return self.conv_out(F.gelu(total))

@@ -1,0 +1,75 @@
+"""The authors' released checkpoints: what their state-dict names are called here."""
+
+import re
+
+from torch import Tensor
+
+# (released name, ours), applied in this order; each rule rewrites the part of the name that it matches.
+NAMES = [
+    (r"^Encoder\.(\d)\.layers\.(\d+)\.", r"encoder.\1.\2."),
+    (r"^Decoder\.(\d)\.layers\.(\d+)\.", r"decoder.\1.\2."),
+    # inside a residual block
+    (r"^(\w+\.\d\.\d+)\.main\.0\.main\.0\.", r"\1.conv1."),
+    (r"^(\w+\.\d\.\d+)\.main\.2\.main\.0\.", r"\1.conv2."),
+    (r"^(\w+\.\d\.\d+)\.main\.1\.", r"\1.between."),
+    # inside the multi-scale module and its local attention
+    (r"\.between\.conv_sum\.", r".between.conv_out."),
+    (r"\.dynas\.(\d)\.conv\.", r".attentions.\1.project."),
+    (r"\.dynas\.(\d)\.bn\.", r".attentions.\1.norm."),
+    (r"\.dynas\.(\d)\.inside_all$", r".attentions.\1.modulation"),
+    (r"\.dynas\.(\d)\.lamb_l$", r".attentions.\1.filtered_weight"),
+    (r"\.dynas\.(\d)\.lamb_h$", r".attentions.\1.identity_weight"),
+    # the U-Net around the blocks
+    (r"^feat_extract\.0\.main\.0\.", r"embed."),
+    (r"^feat_extract\.1\.main\.0\.", r"down.0."),
+    (r"^feat_extract\.2\.main\.0\.", r"down.1."),
+    (r"^feat_extract\.3\.main\.0\.", r"up.0."),
+    (r"^feat_extract\.4\.main\.0\.", r"up.1."),
+    (r"^feat_extract\.5\.main\.0\.", r"heads.2."),
+    (r"^ConvsOut\.(\d)\.main\.0\.", r"heads.\1."),
+    (r"^Convs\.(\d)\.main\.0\.", r"merge.\1."),
+    (r"^FAM2\.merge\.main\.0\.", r"fuse.0."),
+    (r"^FAM1\.merge\.main\.0\.", r"fuse.1."),
+    # the shallow branches; a GELU stands after each of the first three convolutions
+    (r"^SCM2\.main\.", r"shallow.0."),
+    (r"^SCM1\.main\.", r"shallow.1."),
+    (r"^(shallow\.\d)\.4\.", r"\1.7."),
+    (r"^(shallow\.\d)\.3\.main\.0\.", r"\1.6."),
+    (r"^(shallow\.\d)\.2\.main\.0\.", r"\1.4."),
+    (r"^(shallow\.\d)\.1\.main\.0\.", r"\1.2."),
+    (r"^(shallow\.\d)\.0\.main\.0\.", r"\1.0."),
+]
+
+# The one released model with 14 blocks is motion deblurring's, which is evaluated with the local mean; its file
+# does not say so.
+DEBLURRING_BLOCKS, DEBLURRING_MEAN_WINDOW = 14, 120 / 256
+
+
+def is_released(state_dict: dict[str, Tensor]) -> bool:
+    """Whether the names are those of the authors' code."""
+    return any(name.startswith("feat_extract.") for name in state_dict)
+
+
+def rename(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A released state dict under this project's names; names that are in no rule are left as they are."""
+    renamed = {}
+    for name, value in state_dict.items():
+        if name.endswith(".inside_all"):
+            value = value.flatten()  # (C, 1, 1) there, (C) here
+        for pattern, ours in NAMES:
+            name = re.sub(pattern, ours, name)
+        renamed[name] = value
+    return renamed
+
+
+def model_options(state_dict: dict[str, Tensor]) -> dict:
+    """The arguments of ``build_model`` that fit a released state dict, read from its names and shapes."""
+    blocks = [int(match[1]) for name in state_dict if (match := re.match(r"Encoder\.0\.layers\.(\d+)\.", name))]
+    first = state_dict.get("feat_extract.0.main.0.weight")
+    num_blocks = max(blocks, default=0) + 1
+    return {
+        "name": "irnext",
+        "num_blocks": num_blocks,
+        "channels": 32 if first is None else len(first),
+        "mean_window": DEBLURRING_MEAN_WINDOW if num_blocks == DEBLURRING_BLOCKS else None,
+    }

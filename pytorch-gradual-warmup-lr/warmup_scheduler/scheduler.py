@@ -1,0 +1,103 @@
+"""Gradual warm-up of the learning rate (Goyal et al., "Accurate, Large Minibatch SGD", 2017), then any schedule."""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+
+class GradualWarmupScheduler(LRScheduler):
+    """Raises the rate linearly over ``total_epoch`` steps, then hands over to ``after_scheduler``.
+
+    With base rate r, after ``e`` calls of ``step()``:
+
+    - multiplier 1, e <= total_epoch: ``r * e / total_epoch`` (0 before the first call);
+    - multiplier m > 1, e <= total_epoch: ``r * (1 + (m - 1) * e / total_epoch)``, from r to m r;
+    - e > total_epoch: what ``after_scheduler`` gives after ``e - total_epoch - 1`` steps of its own, times m; without
+      an ``after_scheduler`` it stays at m r.
+
+    A "step" is whatever the caller makes it, an epoch or an optimizer step. To train the first epoch at
+    ``r / total_epoch`` and not at 0, call ``step()`` at the start of each epoch.
+
+    Args:
+        optimizer: its groups' ``lr`` are the base rates.
+        multiplier: at least 1.
+        total_epoch: steps of warm-up; 0 for none.
+        after_scheduler: any torch scheduler made on the same optimizer beforehand, ``ReduceLROnPlateau`` included
+            (``step(metrics=...)`` passes the metric on).
+
+    Raises:
+        ValueError: multiplier under 1, a negative total_epoch, or an after_scheduler of another optimizer.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        multiplier: float,
+        total_epoch: int,
+        after_scheduler: LRScheduler | None = None,
+    ) -> None:
+        if multiplier < 1:
+            raise ValueError(f"multiplier must be at least 1, not {multiplier}")
+        if total_epoch < 0:
+            raise ValueError(f"total_epoch must not be negative, not {total_epoch}")
+        if after_scheduler is not None and after_scheduler.optimizer is not optimizer:
+            raise ValueError("after_scheduler belongs to another optimizer")
+        self.optimizer = optimizer
+        self.multiplier = multiplier
+        self.total_epoch = total_epoch
+        self.after_scheduler = after_scheduler
+        # Making after_scheduler set the groups to its own first rates: keep those for the hand-over, and take the
+        # base rates from before that.
+        self.after_lrs = [float(group["lr"]) * multiplier for group in optimizer.param_groups]
+        self.base_lrs = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        if hasattr(after_scheduler, "base_lrs"):
+            after_scheduler.base_lrs = [lr * multiplier for lr in after_scheduler.base_lrs]
+        self.last_epoch = 0
+        self._set_lrs(self._warmup_lrs())
+
+    def step(self, epoch: None = None, metrics: float | None = None) -> None:
+        """Go on by one; ``metrics`` is what ``ReduceLROnPlateau`` looks at, from the end of warm-up on."""
+        if epoch is not None:
+            raise ValueError("step(epoch) is gone from torch's schedulers: call step() once per epoch")
+        self.last_epoch += 1
+        if self.last_epoch <= self.total_epoch:
+            self._set_lrs(self._warmup_lrs())
+        elif self.last_epoch == self.total_epoch + 1:
+            self._set_lrs(self.after_lrs if self.after_scheduler else self._warmup_lrs())
+        elif isinstance(self.after_scheduler, ReduceLROnPlateau):
+            self.after_scheduler.step(metrics)
+        elif self.after_scheduler is not None:
+            self.after_scheduler.step()
+        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def get_lr(self) -> list[float]:
+        """The rates in force, one per parameter group."""
+        return self.get_last_lr()
+
+    def state_dict(self) -> dict:
+        """Numbers and lists only: ``torch.load(weights_only=True)`` reads it back."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("optimizer", "after_scheduler")}
+        if self.after_scheduler is not None:
+            state["after_scheduler"] = self.after_scheduler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go on where ``state_dict`` was taken; sets the optimizer's rates too, whichever is loaded first."""
+        state = dict(state_dict)
+        after = state.pop("after_scheduler", None)
+        if (after is None) != (self.after_scheduler is None):
+            raise ValueError("the state was saved " + ("without" if after is None else "with") + " an after_scheduler")
+        if after is not None:
+            self.after_scheduler.load_state_dict(after)
+        self.__dict__.update(state)
+        self._set_lrs(self._last_lr)
+
+    def _warmup_lrs(self) -> list[float]:
+        done = min(1.0, self.last_epoch / self.total_epoch) if self.total_epoch else 1.0
+        if self.multiplier == 1:
+            return [lr * done for lr in self.base_lrs]
+        return [lr * (1 + (self.multiplier - 1) * done) for lr in self.base_lrs]
+
+    def _set_lrs(self, lrs: list[float]) -> None:
+        for group, lr in zip(self.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        self._last_lr = list(lrs)

@@ -1,0 +1,122 @@
+"""What the tests share: reference data, weights by formula, small data sets of real photographs, the scripts."""
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from data.degradations import haze, smooth_depth
+from data.pictures import write_picture
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def released_state_dict(file: str) -> dict[str, torch.Tensor]:
+    """A released-format state dict filled by the formula of tests/reference/README.md."""
+    state = {}
+    for name, shape in json.loads((REFERENCE / file).read_text()):
+        z = np.random.RandomState(zlib.crc32(f"golden:{name}".encode())).standard_normal(shape)
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(0)
+            continue
+        if name.endswith("running_mean"):
+            value = 0.1 * z
+        elif name.endswith("running_var"):
+            value = 0.5 + abs(z)
+        elif len(shape) == 4:
+            value = z / np.sqrt(z[0].size)
+        elif name.endswith(("lamb_l", "lamb_h", "inside_all")):
+            value = 0.1 * z
+        else:
+            value = 1 + 0.1 * z if name.endswith(".weight") else 0.05 * z
+        state[name] = torch.tensor(value, dtype=torch.float32)
+    return state
+
+
+def formula_images(seed: int, n: int = 4, height: int = 64, width: int = 96) -> torch.Tensor:
+    """The reference pictures (n, 3, height, width)."""
+    random = np.random.RandomState(seed)
+    y, x = np.mgrid[:height, :width]
+    images = np.empty((n, 3, height, width), np.float32)
+    for i in range(n):
+        for j in range(3):
+            fy, fx, phase = random.uniform(0.5, 4, 3)
+            wave = np.sin(2 * np.pi * (fy * y / height + fx * x / width) + phase)
+            images[i, j] = 0.15 + 0.2 * i + 0.1 * wave + 0.1 * random.random_sample((height, width))
+    return torch.from_numpy(images)
+
+
+@pytest.fixture(scope="session")
+def released_file(tmp_path_factory) -> Path:
+    """A file as the authors release them, 4 blocks."""
+    path = tmp_path_factory.mktemp("released") / "its.pkl"
+    torch.save({"model": released_state_dict("released_state_dict.json")}, path)
+    return path
+
+
+@pytest.fixture
+def reside(tmp_path) -> Path:
+    """A RESIDE-shaped folder of small photographs: 5 training pairs over 3 targets, 2 test pairs, sizes differ."""
+    root = tmp_path / "reside"
+    rng = np.random.default_rng(0)
+    photographs = {
+        "train": [("10", "astronaut", 2), ("11", "rocket", 2), ("12", "coffee", 1)],
+        "test": [("20", "chelsea", 2)],
+    }
+    for split, names in photographs.items():
+        for number, name, hazes in names:
+            picture = cv2.resize(getattr(skimage.data, name)(), (100, 70), interpolation=cv2.INTER_AREA)
+            write_picture(root / split / "gt" / f"{number}.png", picture)
+            for index in range(hazes):
+                hazy = haze(picture / np.float32(255), smooth_depth(70, 100, rng), rng.uniform(0.6, 1.8), 0.9)
+                write_picture(root / split / "hazy" / f"{number}_{index + 1}.png", np.uint8(hazy * 255))
+    return root
+
+
+# A network and a schedule that train in seconds; the recipe's other keys stay as they are.
+TINY = [
+    "--model.num_blocks=1",
+    "--model.channels=8",
+    "--data.crop_size=64",
+    "--data.num_workers=0",
+    "--train.batch_size=2",
+    "--train.epochs=3",
+    "--train.warmup_epochs=1",
+    "--train.validate_every=1",
+    "--train.log_every=1",
+]
+
+
+def run_script(script: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+    """Run a script of the project as a user would; one thread, so that results repeat bit for bit."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *script.split(), *map(str, arguments)]
+    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run(command, check=False, **options)
+
+
+def train_tiny(root: Path, output: Path, *arguments: object, **options) -> subprocess.CompletedProcess:
+    """Train ``TINY`` by the ITS recipe on a folder shaped like RESIDE."""
+    config = ROOT / "configs" / "dehazing_its.yaml"
+    return run_script(
+        "train.py", "--config", config, "--data.root", root, "--output", output, *TINY, *arguments, **options
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess, *mentions: object) -> None:
+    """Status 2 and one line on stderr that names each of ``mentions``."""
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for mention in mentions:
+        assert str(mention) in lines[0]

@@ -1,0 +1,249 @@
+"""Pictures, layouts, samples and the order they come in."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+
+from data.datasets import PairedPictures, to_tensor, train_loader
+from data.degradations import depth_from_disparity, haze, smooth_depth
+from data.layouts import check_sizes, find_pairs, pair_folders
+from data.pictures import picture_size, read_picture, write_picture
+from data.sampler import EpochSampler
+from data.transforms import PairedCropFlip
+from utils.errors import InputError
+from utils.padding import extend
+
+CHELSEA = skimage.data.chelsea()
+
+
+def saved(path, picture, **options):
+    Image.fromarray(picture).save(path, **options)
+    return path
+
+
+def test_every_kind_of_picture_is_read_as_rgb(tmp_path):
+    grey = cv2.cvtColor(CHELSEA, cv2.COLOR_RGB2GRAY)
+    alpha = np.dstack([CHELSEA, np.full(grey.shape, 128, np.uint8)])
+    palette = Image.fromarray(CHELSEA).quantize(64)
+    palette.save(tmp_path / "palette.png")
+    assert np.array_equal(read_picture(saved(tmp_path / "rgb.png", CHELSEA)), CHELSEA)
+    assert np.array_equal(read_picture(saved(tmp_path / "alpha.png", alpha)), CHELSEA)
+    assert np.array_equal(read_picture(saved(tmp_path / "grey.png", grey)), np.dstack([grey] * 3))
+    assert np.array_equal(read_picture(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    Image.fromarray(CHELSEA).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    assert read_picture(tmp_path / "cmyk.jpg").shape == CHELSEA.shape
+    for suffix in ("jpg", "webp", "bmp", "tif"):
+        picture = read_picture(saved(tmp_path / f"übung mit leerzeichen.{suffix}", CHELSEA, quality=95))
+        assert np.abs(picture.astype(int) - CHELSEA).mean() < 4
+
+
+def test_sixteen_bits_survive_reading_writing_and_the_tensor(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), np.uint16)
+    write_picture(tmp_path / "deep" / "16.png", picture)
+    assert np.array_equal(read_picture(tmp_path / "deep" / "16.png"), picture)
+    tensor = to_tensor(picture)
+    assert tensor.dtype == torch.float32
+    assert np.array_equal((tensor * 65535).round().numpy().astype(np.uint16), picture.transpose(2, 0, 1))
+
+
+def test_exif_orientation_counts_for_pixels_and_size(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "turned.jpg", CHELSEA, exif=exif)
+    height, width = CHELSEA.shape[:2]
+    assert read_picture(path).shape == (width, height, 3)
+    assert picture_size(path) == (width, height)
+
+
+def broken_files(folder):
+    png = saved(folder / "whole.png", CHELSEA).read_bytes()
+    jpg = saved(folder / "whole.jpg", CHELSEA).read_bytes()
+    contents = {
+        "cut.png": png[: len(png) // 2],
+        "cut.jpg": jpg[: len(jpg) // 2],
+        "text.png": b"no picture",
+        "empty.png": b"",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in (*contents, "missing.png")]
+
+
+def test_broken_pictures_are_named(tmp_path):
+    for path in broken_files(tmp_path):
+        for look in (read_picture, picture_size):
+            with pytest.raises(InputError, match=path.name):
+                look(path)
+
+
+def test_reside_pairs_many_inputs_with_one_target(reside):
+    pairs = find_pairs(reside / "train", "reside")
+    assert [pair.name for pair in pairs] == ["hazy/10_1", "hazy/10_2", "hazy/11_1", "hazy/11_2", "hazy/12_1"]
+    assert [pair.target.name for pair in pairs] == ["10.png", "10.png", "11.png", "11.png", "12.png"]
+    check_sizes(pairs)
+
+
+def test_reside_as_published_and_other_spellings(reside):
+    (reside / "train" / "gt").rename(reside / "train" / "Clear")
+    (reside / "train" / "hazy").rename(reside / "train" / "HAZY")
+    assert len(find_pairs(reside / "train", "reside")) == 5
+    saved(reside / "test" / "hazy" / "0001_0.8_0.2.jpg", CHELSEA)
+    saved(reside / "test" / "gt" / "0001.png", CHELSEA)
+    assert len(find_pairs(reside / "test", "reside")) == 3
+
+
+def test_plain_layout_and_folder_pairs(tmp_path, reside):
+    for name in ("a b", "ü.1", "nested/c"):
+        for side in ("input", "target"):
+            write_picture(tmp_path / "plain" / side / f"{name}.png", CHELSEA[:8, :8])
+    pairs = find_pairs(tmp_path / "plain", "plain")
+    assert [pair.name for pair in pairs] == ["input/a b", "input/nested/c", "input/ü.1"]
+    assert len(pair_folders(tmp_path / "plain" / "input", tmp_path / "plain" / "target")) == 3
+    assert len(pair_folders(reside / "train" / "hazy", reside / "train" / "gt")) == 5
+
+
+def test_links_are_followed_and_loops_end(tmp_path, reside):
+    os.symlink(reside / "train", tmp_path / "link")
+    os.symlink(reside / "train", reside / "train" / "loop")
+    assert len(find_pairs(tmp_path / "link", "reside")) == 5
+
+
+def test_what_is_wrong_with_a_folder_is_named(reside):
+    train = reside / "train"
+    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+        find_pairs(reside / "nowhere", "reside")
+    with pytest.raises(InputError, match=r"unknown layout 'mine'"):
+        find_pairs(train, "mine")
+    with pytest.raises(InputError, match=r"no input pictures; layout 'plain' looks for input/\{id\}"):
+        find_pairs(train, "plain")
+    saved(train / "gt" / "10.jpg", CHELSEA)
+    with pytest.raises(InputError, match=r"there twice: .*10.jpg and .*10.png"):
+        find_pairs(train, "reside")
+    (train / "gt" / "10.jpg").unlink()
+    (train / "gt" / "12.png").rename(train / "gt" / "13.png")
+    with pytest.raises(InputError, match=r"1 input picture without a target: .*12_1.png"):
+        find_pairs(train, "reside")
+    (train / "hazy" / "12_1.png").unlink()
+    with pytest.raises(InputError, match=r"1 target picture without an input: .*13.png"):
+        find_pairs(train, "reside")
+
+
+def test_sizes_and_broken_pictures_are_found_before_training(reside):
+    pairs = find_pairs(reside / "train", "reside")
+    saved(reside / "train" / "gt" / "12.png", CHELSEA)
+    with pytest.raises(InputError, match=r"1 pair of different size: .*12_1.png \(100x70\) and .*12.png \(451x300\)"):
+        check_sizes(pairs)
+    (reside / "train" / "hazy" / "10_2.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1 broken picture: .*10_2.png"):
+        check_sizes(pairs)
+
+
+def test_crop_and_flip_are_the_same_for_both_pictures():
+    picture = to_tensor(CHELSEA)
+    augment = PairedCropFlip((64, 96))
+    seen = set()
+    for index in range(30):
+        input, target = augment(picture, picture + 1, seed=(0, 1, index))
+        assert input.shape == (3, 64, 96)
+        torch.testing.assert_close(input + 1, target)
+        seen.add(float(input.sum()))
+    assert len(seen) == 30
+    flips = [augment(picture[..., :64, :96], picture[..., :64, :96], (0, 1, i))[0] for i in range(30)]
+    unflipped = sum(torch.equal(flip, picture[..., :64, :96]) for flip in flips)
+    assert 5 < unflipped < 25
+    assert all(torch.equal(f, picture[..., :64, :96]) or torch.equal(f.flip(-1), picture[..., :64, :96]) for f in flips)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (2, 5), (40, 64), (63, 300)])
+def test_pictures_smaller_than_the_crop_are_extended(height, width):
+    picture = to_tensor(CHELSEA[:height, :width])
+    input, target = PairedCropFlip((64, 64))(picture, picture, seed=(0, 0, 0))
+    assert input.shape == (3, 64, 64)
+    assert torch.equal(input, target)
+
+
+def test_extend_reflects_then_repeats():
+    row = torch.tensor([[[1.0, 2.0, 3.0]]])
+    assert extend(row, 1, 5).tolist() == [[[1, 2, 3, 2, 1]]]
+    assert extend(row, 1, 7).tolist() == [[[1, 2, 3, 2, 1, 1, 1]]]
+    assert extend(row, 1, 3) is row
+
+
+def batches(loader, sampler, epoch, start=0):
+    sampler.set_position(epoch, start)
+    return [(batch["name"], batch["input"], batch["target"]) for batch in loader]
+
+
+def test_samples_do_not_depend_on_the_number_of_workers(reside):
+    pairs = find_pairs(reside / "train", "reside")
+    runs = []
+    for workers in (0, 1, 3):
+        loader, sampler = train_loader(pairs, (64, 64), batch_size=2, seed=5, num_workers=workers)
+        torch.manual_seed(workers)
+        runs.append([batch for epoch in (1, 2) for batch in batches(loader, sampler, epoch)])
+    first = runs[0]
+    assert sorted(name for batch in first[:3] for name in batch[0]) == sorted(pair.name for pair in pairs)
+    for other in runs[1:]:
+        for (names, inputs, targets), (names_2, inputs_2, targets_2) in zip(first, other, strict=True):
+            assert names == names_2
+            assert torch.equal(inputs, inputs_2)
+            assert torch.equal(targets, targets_2)
+    assert not torch.equal(first[0][1], first[3][1])
+
+
+def test_an_epoch_can_be_entered_in_the_middle(reside):
+    pairs = find_pairs(reside / "train", "reside")
+    loader, sampler = train_loader(pairs, (64, 64), batch_size=2, seed=5, num_workers=0)
+    whole = batches(loader, sampler, epoch=2)
+    rest = batches(loader, sampler, epoch=2, start=2)
+    assert [names for names, *_ in rest] == [names for names, *_ in whole[1:]]
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(rest, whole[1:], strict=True))
+
+
+def test_loading_leaves_the_global_random_state_alone(reside):
+    pairs = find_pairs(reside / "train", "reside")
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    PairedPictures(pairs, PairedCropFlip((64, 64)))[1, 2]
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_orders_differ_between_epochs_and_seeds():
+    orders = set()
+    for seed in (0, 1):
+        sampler = EpochSampler(50, seed)
+        for epoch in (1, 2):
+            sampler.set_position(epoch, start=0)
+            order = tuple(index for _, index in sampler)
+            assert sorted(order) == list(range(50))
+            orders.add(order)
+    assert len(orders) == 4
+
+
+def test_haze_follows_the_scattering_model():
+    clear = CHELSEA.astype(np.float32) / 255
+    depth = smooth_depth(*CHELSEA.shape[:2], np.random.default_rng(1))
+    assert depth.min() == pytest.approx(0.2)
+    assert depth.max() == pytest.approx(1.0)
+    hazy = haze(clear, depth, beta=1.2, airlight=0.8)
+    transmission = np.exp(-1.2 * depth)[..., None]
+    recovered = (hazy - 0.8) / transmission + 0.8
+    np.testing.assert_allclose(recovered, clear, atol=1e-5)
+    np.testing.assert_allclose(haze(clear, depth * 0, 1.2, 0.8), clear)
+    assert np.abs(haze(clear, depth + 50, 1.2, 0.8) - 0.8).max() < 1e-6
+
+
+def test_depth_of_the_motorcycle_is_metric_and_filled():
+    *_, disparity = skimage.data.stereo_motorcycle()
+    depth = depth_from_disparity(disparity, focal=994.978, offset=31.086, baseline=193.001)
+    known = np.isfinite(disparity)
+    assert not known.all()
+    assert np.isfinite(depth).all()
+    np.testing.assert_allclose(depth[known], 193.001 * 994.978 / (disparity[known] + 31.086), rtol=1e-5)
+    assert 1500 < depth.min() < depth.max() < 7000  # millimetres: a motorcycle in a garage

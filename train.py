@@ -1,0 +1,216 @@
+"""Train a restoration network.
+
+    python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its
+    python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its --resume auto
+
+The first line starts a run, the second goes on with it wherever it stopped, or starts it. Every key of the YAML file
+can be given on the command line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean
+PSNR over the test sets) and curves for TensorBoard.
+"""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Literal
+
+import torch
+from jsonargparse import Namespace
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+from warmup_scheduler import GradualWarmupScheduler
+
+from data.datasets import evaluation_loader, train_loader
+from data.layouts import check_sizes, find_pairs
+from losses import MultiScaleLoss
+from models import build_model
+from utils.checkpoint import load_weights, resume_training, save_checkpoint, training_state
+from utils.config import Config, ScriptParser, config_of
+from utils.errors import InputError, run_script
+from utils.evaluation import score_pictures
+from utils.logging import add_scalars, record_run, strip
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+STRIPS_PER_SET = 3  # pictures of each test set shown in TensorBoard
+
+
+def parse_args() -> Namespace:
+    parser = ScriptParser(description=__doc__)
+    parser.add_config()
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument(
+        "--resume",
+        type=Literal["auto", "never"],
+        default="never",
+        help="auto: go on with the run in OUTPUT where it stopped, or start it; never: refuse an OUTPUT with a run",
+    )
+    parser.add_argument("--init-from", type=Path, help="start from these weights, with a fresh optimizer and schedule")
+    return parser.parse()
+
+
+def main() -> None:
+    args = parse_args()
+    config = config_of(args)
+    last, best = (args.output / "checkpoints" / name for name in ("last.pt", "best.pt"))
+    if args.resume == "never" and last.exists():
+        raise InputError(
+            f"{args.output}: there is a run already: --resume auto goes on with it, or name another --output"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.train.precision == "fp16" and device.type == "cpu":
+        raise InputError("train.precision: fp16 needs CUDA; the CPU has float32 and bf16")
+
+    loader, sampler, test_loaders = build_data(config)
+    steps_per_epoch = -(-len(loader.dataset) // config.train.batch_size)
+
+    torch.manual_seed(config.seed)
+    model = build_from_config(config).to(device)
+    if args.init_from is not None:
+        load_weights(model, args.init_from)
+    ema = None
+    if config.train.ema_decay is not None:
+        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema_decay))
+    evaluated = model if ema is None else ema.module
+    criterion = MultiScaleLoss(config.loss.fft_weight)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+    cosine = CosineAnnealingLR(optimizer, config.train.epochs - config.train.warmup_epochs, config.train.min_lr)
+    scheduler = GradualWarmupScheduler(optimizer, 1, config.train.warmup_epochs, cosine)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
+
+    stateful = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    if ema is not None:
+        stateful["ema"] = ema
+    about = {"task": config.task, "model_config": asdict(config.model)}
+    # Where the run stands: ``batch`` steps of ``epoch`` are done, and ``best_psnr`` is the best validation so far.
+    progress = {"epoch": 1, "batch": 0, "best_psnr": float("-inf")}
+    if args.resume == "auto" and last.exists():
+        progress = resume_training(last, stateful)
+        print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}", flush=True)
+    record_run(args.output, config)
+
+    step = (progress["epoch"] - 1) * steps_per_epoch + progress["batch"]
+    curves = SummaryWriter(args.output, purge_step=step + 1)
+    curves.add_text("config", f"```\n{config.to_yaml()}```")
+    bar = tqdm(total=config.train.epochs * steps_per_epoch, initial=step, unit="step", disable=None, smoothing=0.05)
+    sums, window_start, window_steps, window_pictures = torch.zeros(4, device=device), time.perf_counter(), 0, 0
+
+    while progress["epoch"] <= config.train.epochs:
+        epoch = progress["epoch"]
+        if progress["batch"] == 0:
+            scheduler.step()
+        sampler.set_position(epoch, start=progress["batch"] * config.train.batch_size)
+        model.train()
+        bar.set_description(f"epoch {epoch}/{config.train.epochs}")
+
+        for batch in loader:
+            input = batch["input"].to(device, non_blocking=True)
+            target = batch["target"].to(device, non_blocking=True)
+            with torch.autocast(
+                device.type,
+                dtype=AUTOCAST_DTYPES.get(config.train.precision),
+                enabled=config.train.precision in AUTOCAST_DTYPES,
+            ):
+                outputs = model(input)
+            loss = criterion(outputs, target)
+
+            optimizer.zero_grad()
+            scaler.scale(loss.total).backward()
+            scaler.unscale_(optimizer)
+            grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            if ema is not None:
+                ema.update_parameters(model)
+
+            progress["batch"] += 1
+            step += 1
+            bar.update()
+            # Losses stay on the device until they are shown, so that no step waits for the one before.
+            sums += torch.stack([loss.total.detach(), loss.content.detach(), loss.fft.detach(), grad_norm])
+            window_steps += 1
+            window_pictures += len(input)
+            if step % config.train.log_every == 0:
+                total, content, fft, norm = (sums / window_steps).tolist()
+                seconds = time.perf_counter() - window_start
+                lr = scheduler.get_last_lr()[0]
+                values = {"loss/total": total, "loss/content": content, "loss/fft": fft}
+                values |= {"train/lr": lr, "train/grad_norm": norm}
+                values |= {"train/pictures_per_second": window_pictures / seconds}
+                add_scalars(curves, values, step)
+                bar.set_postfix(loss=f"{total:.4f}", lr=f"{lr:.2e}")
+                sums.zero_()
+                window_start, window_steps, window_pictures = time.perf_counter(), 0, 0
+
+        if epoch % config.train.validate_every == 0 or epoch == config.train.epochs:
+            # The epoch is safe before the validation starts; after it the checkpoint is written again.
+            save_checkpoint(last, about | training_state(stateful, progress))
+            validation_start = time.perf_counter()
+            psnr = validate(evaluated, test_loaders, config, device, curves, step)
+            window_start += time.perf_counter() - validation_start
+            if psnr > progress["best_psnr"]:
+                progress["best_psnr"] = psnr
+                save_checkpoint(best, about | {"model": evaluated.state_dict(), "epoch": epoch, "psnr": psnr})
+            report = f"epoch {epoch}/{config.train.epochs}: PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
+            tqdm.write(report, file=sys.stdout)
+        progress["epoch"], progress["batch"] = epoch + 1, 0
+        save_checkpoint(last, about | training_state(stateful, progress))
+
+    bar.close()
+    curves.close()
+    print(f"done: {best} restores at {progress['best_psnr']:.2f} dB", flush=True)
+
+
+def build_data(config: Config) -> tuple[DataLoader, torch.utils.data.Sampler, dict[str, DataLoader]]:
+    """The training loader with its sampler, and a loader for each test set; all pictures have been looked at."""
+    root = Path(config.data.root)
+    train_pairs = find_pairs(root / config.data.train.folder, config.data.train.layout)
+    test_pairs = {name: find_pairs(root / test.folder, test.layout) for name, test in config.data.test.items()}
+    check_sizes([*train_pairs, *(pair for pairs in test_pairs.values() for pair in pairs)])
+    workers = config.data.num_workers
+    loader, sampler = train_loader(train_pairs, config.data.crop, config.train.batch_size, config.seed, workers)
+    return loader, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in test_pairs.items()}
+
+
+def build_from_config(config: Config) -> nn.Module:
+    """The network, once it is known that it takes the training crop."""
+    try:
+        model = build_model(**asdict(config.model))
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+    if any(side % model.size_multiple or side < model.min_size for side in config.data.crop):
+        raise InputError(
+            f"data.crop_size: multiples of {model.size_multiple} and at least {model.min_size}, not {config.data.crop}"
+        )
+    return model
+
+
+def validate(
+    model: nn.Module,
+    test_loaders: dict[str, DataLoader],
+    config: Config,
+    device: torch.device,
+    curves: SummaryWriter,
+    step: int,
+) -> float:
+    """Score every test set, draw its curves and its first pictures, and return the mean of the sets' PSNR in dB."""
+    model.eval()
+    set_psnrs = []
+    for name, loader in test_loaders.items():
+        scores = []
+        scored = score_pictures(model, loader, config.data.test[name].protocol, device)
+        for score, *pictures in tqdm(scored, name, len(loader), leave=False, disable=None):
+            if len(scores) < STRIPS_PER_SET:
+                curves.add_image(f"{name}/{score.name} (input, restored, target)", strip(*pictures), step)
+            scores.append(score)
+        set_psnrs.append(mean(score.psnr for score in scores))
+        add_scalars(curves, {f"{name}/psnr": set_psnrs[-1], f"{name}/ssim": mean(s.ssim for s in scores)}, step)
+    return mean(set_psnrs)
+
+
+if __name__ == "__main__":
+    run_script(main)

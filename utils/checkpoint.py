@@ -1,0 +1,158 @@
+"""Checkpoints: written whole or not at all, read without executing anything."""
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import build_model, released
+from utils.errors import InputError
+
+
+def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write tensors, numbers and text so that ``path`` holds the old or the new checkpoint, never half of one.
+
+    Raises:
+        OSError: the file cannot be written; what was at ``path`` before is still there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            try:
+                torch.save(dict(checkpoint), file)
+            except RuntimeError as error:  # torch reports a full disk as a position that is not the expected one
+                raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only tensors, numbers, text and containers of them are let in.
+
+    Raises:
+        InputError: the file is missing, damaged, holds anything else, or no ``model``.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such weights file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, not a weights file") from None
+    except pickle.UnpicklingError as error:
+        if re.search("GLOBAL|reduce|instantiate", str(error)):
+            raise InputError(
+                f"{path}: refused, because loading it could run code stored in the file; "
+                "a checkpoint holds tensors, numbers and text only"
+            ) from None
+        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError):
+        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
+    if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("model")):
+        raise InputError(f'{path}: not a checkpoint of this project or the authors\' (no state dict under "model")')
+    return checkpoint
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint of this project, or one that the authors released, into ``model``.
+
+    Where the checkpoint has a moving average of the weights, that is taken.
+
+    Raises:
+        InputError: as ``load_checkpoint``; or names or shapes differ, or a weight is not finite.
+    """
+    _load_into(model, evaluation_weights(load_checkpoint(path)), path)
+
+
+def load_model(path: str | Path, released_options: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network that a checkpoint holds, in eval mode.
+
+    This project's checkpoints say which it is. A released one is built with ``released_options``, the arguments of
+    ``build_model``; without them blocks and width are read from its names and shapes.
+
+    Raises:
+        InputError: as ``load_weights``.
+    """
+    checkpoint = load_checkpoint(path)
+    weights = checkpoint["model"]
+    if "model_config" in checkpoint:
+        options = checkpoint["model_config"]
+    elif released.is_released(weights):
+        options = released_options or released.model_options(weights)
+    else:
+        raise InputError(f"{path}: the weights of another network (first name: {next(iter(weights), 'none')})")
+    try:
+        model = build_model(**options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: the checkpoint's model cannot be built: {error}") from None
+    _load_into(model, evaluation_weights(checkpoint), path)
+    return model.eval()
+
+
+def evaluation_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights to evaluate, under this project's names: the moving average where there is one."""
+    if "ema" in checkpoint:  # the state of torch.optim.swa_utils.AveragedModel
+        prefix = "module."
+        return {name[len(prefix) :]: value for name, value in checkpoint["ema"].items() if name.startswith(prefix)}
+    weights = checkpoint["model"]
+    return released.rename(weights) if released.is_released(weights) else weights
+
+
+def training_state(stateful: Mapping[str, Any], progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that ``resume_training`` puts back: the states of ``stateful``, progress and random states."""
+    random = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    states = {name: item.state_dict() for name, item in stateful.items()}
+    return states | {"progress": dict(progress), "random": random}
+
+
+def resume_training(path: str | Path, stateful: Mapping[str, Any]) -> dict[str, Any]:
+    """Put back what ``training_state`` gave when ``path`` was saved; returns the progress.
+
+    Raises:
+        InputError: as ``load_checkpoint``; or the run had another model or optimizer, or no moving average.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        for name, item in stateful.items():
+            item.load_state_dict(checkpoint[name])
+        torch.set_rng_state(checkpoint["random"]["cpu"])
+        if len(checkpoint["random"]["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(checkpoint["random"]["cuda"])
+        return checkpoint["progress"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot go on with this run, it was started with other settings: {reason}") from None
+
+
+def _load_into(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    own = model.state_dict()
+    problems = [
+        _listed("missing", own.keys() - weights.keys()),
+        _listed("unknown", weights.keys() - own.keys()),
+        _listed(
+            "of another shape", (name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+        ),
+    ]
+    if any(problems):
+        raise InputError(f"{path}: the weights of another network: {'; '.join(filter(None, problems))}")
+    if broken := _listed("not finite", (name for name, value in weights.items() if not value.isfinite().all())):
+        raise InputError(f"{path}: broken weights: {broken}")
+    model.load_state_dict(weights)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(item, Tensor) for item in value.values())
+
+
+def _listed(what: str, names) -> str:
+    names = sorted(names)
+    return f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""

@@ -1,0 +1,57 @@
+"""What a run leaves behind besides its weights."""
+
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from utils.config import Config
+
+LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pytorch-msssim", "warmup-scheduler")
+
+
+def versions() -> dict[str, str]:
+    """Python's, the libraries' and the device's."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}, "device": device}
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, ``-dirty`` appended where tracked files differ from it; None outside git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def record_run(output: Path, config: Config) -> None:
+    """Store the resolved configuration as ``config.yaml`` and append this start of the run to ``runs.jsonl``."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "config.yaml").write_text(config.to_yaml())
+    start = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "git_commit": git_commit(),
+        **versions(),
+    }
+    with open(output / "runs.jsonl", "a") as file:
+        file.write(json.dumps(start) + "\n")
+
+
+def add_scalars(curves: SummaryWriter, values: dict[str, float], step: int) -> None:
+    """Add one point to each of the curves."""
+    for name, value in values.items():
+        curves.add_scalar(name, value, step)
+
+
+def strip(*pictures: Tensor) -> Tensor:
+    """Pictures (1, 3, H, W) in [0, 1] side by side: (3, H, W * n), clamped."""
+    return torch.cat(pictures, dim=-1)[0].clamp(0, 1)
