@@ -90,7 +90,7 @@ def main() -> None:
     progress = {"epoch": 1, "batch": 0, "best_psnr": float("-inf")}
     if args.resume == "auto" and last.exists():
         progress = resume_training(last, stateful)
-        print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}", flush=True)
+        print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}")
     record_run(args.output, config)
 
     step = (progress["epoch"] - 1) * steps_per_epoch + progress["batch"]
@@ -162,7 +162,7 @@ def main() -> None:
 
     bar.close()
     curves.close()
-    print(f"done: {best} restores at {progress['best_psnr']:.2f} dB", flush=True)
+    print(f"done: {best} restores at {progress['best_psnr']:.2f} dB")
 
 
 def build_data(config: Config) -> tuple[DataLoader, torch.utils.data.Sampler, dict[str, DataLoader]]:

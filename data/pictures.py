@@ -68,16 +68,16 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         InputError: the file is missing, not a picture or cut off.
     """
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if picture.getexif().get(0x0112, 1) >= 5:  # an orientation that swaps the sides
-                width, height = height, width
         with open(path, "rb") as file:
             start = file.read(2)
             length = file.seek(0, 2)
             file.seek(max(0, length - END_MARKER_REACH))
             if not _is_complete(start, file.read()):
                 raise InputError(f"{path}: the picture is cut off (its end is missing): fetch it again")
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(0x0112, 1) >= 5:  # an orientation that swaps the sides
+                width, height = height, width
     except OSError as error:
         raise InputError(f"{path}: not a readable picture: {error.strerror or 'unknown format'}") from None
     return height, width

@@ -96,20 +96,41 @@ TINY = [
 ]
 
 
-def run_script(script: str, *arguments: object, **options) -> subprocess.CompletedProcess:
-    """Run a script of the project as a user would; one thread, so that results repeat bit for bit."""
+def command_of(script: str, *arguments: object) -> dict:
+    """How to start a script of the project as a user would; one thread, so that results repeat bit for bit."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *script.split(), *map(str, arguments)]
-    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300} | options
-    return subprocess.run(command, check=False, **options)
+    return {
+        "args": [sys.executable, *script.split(), *map(str, arguments)],
+        "cwd": ROOT,
+        "env": environment,
+        "text": True,
+    }
 
 
-def train_tiny(root: Path, output: Path, *arguments: object, **options) -> subprocess.CompletedProcess:
-    """Train ``TINY`` by the ITS recipe on a folder shaped like RESIDE."""
+def tiny_training(root: Path, output: Path, *arguments: object) -> dict:
+    """How to train ``TINY`` by the ITS recipe on a folder shaped like RESIDE."""
     config = ROOT / "configs" / "dehazing_its.yaml"
-    return run_script(
-        "train.py", "--config", config, "--data.root", root, "--output", output, *TINY, *arguments, **options
-    )
+    return command_of("train.py", "--config", config, "--data.root", root, "--output", output, *TINY, *arguments)
+
+
+def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a script to its end."""
+    return subprocess.run(**command_of(script, *arguments), capture_output=True, timeout=300, check=False)
+
+
+def train_tiny(root: Path, output: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """Run ``tiny_training`` to its end."""
+    return subprocess.run(**tiny_training(root, output, *arguments), capture_output=True, timeout=300, check=False)
+
+
+def kill_when(command: dict, text: str) -> None:
+    """Start a script and kill it, with no chance to react, as soon as its output says ``text``."""
+    with subprocess.Popen(**command, stdout=subprocess.PIPE) as process:
+        for line in process.stdout:
+            if text in line:
+                process.kill()
+                return
+    raise AssertionError(f"the script never said {text!r}")
 
 
 def assert_refused(result: subprocess.CompletedProcess, *mentions: object) -> None:

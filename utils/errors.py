@@ -14,6 +14,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     An error of the file system (a full disk, a folder that cannot be written) counts as bad input. Whatever else
     goes wrong keeps its traceback and Python's exit status 1.
     """
+    sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is written
     try:
         sys.exit(main())
     except InputError as error:

@@ -1,0 +1,293 @@
+"""train.py and test.py as a user runs them."""
+
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import REFERENCE, ROOT, assert_refused, kill_when, run_script, tiny_training, train_tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data.pictures import read_picture
+
+ITS = ROOT / "configs" / "dehazing_its.yaml"
+
+
+def weights_of(output, name="last.pt"):
+    return torch.load(output / "checkpoints" / name, weights_only=True)
+
+
+def assert_same_run(one, other):
+    """The same weights and optimizer state, bit for bit."""
+    for key in ("model", "optimizer"):
+        ours, theirs = torch.utils._pytree.tree_leaves(one[key]), torch.utils._pytree.tree_leaves(other[key])
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    assert one["scheduler"]["last_epoch"] == other["scheduler"]["last_epoch"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A data set, and the folder of a finished run on it."""
+    from conftest import reside
+
+    root = reside.__wrapped__(tmp_path_factory.mktemp("trained"))
+    result = train_tiny(root, root / "run")
+    assert result.returncode == 0, result.stderr
+    return root, root / "run", result
+
+
+def test_training_leaves_everything_a_run_needs(trained):
+    root, output, result = trained
+    assert result.stderr == ""
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        "epoch 1/3",
+        "epoch 2/3",
+        "epoch 3/3",
+        "done",
+    ]
+    config = yaml.safe_load((output / "config.yaml").read_text())
+    assert config["data"]["root"] == str(root)
+    assert config["train"]["clip_norm"] == 0.001
+    assert config["train"]["epochs"] == 3
+    run = json.loads((output / "runs.jsonl").read_text())
+    assert run["torch"] == torch.__version__.split("+")[0]
+    assert "git_commit" in run
+    best = weights_of(output, "best.pt")
+    assert best["model_config"]["channels"] == 8
+    assert best["psnr"] == weights_of(output)["progress"]["best_psnr"]
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_curves_hold_losses_rate_scores_and_pictures(trained):
+    _, output, _ = trained
+    curves = EventAccumulator(str(output)).Reload()
+    tags = curves.Tags()
+    expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/pictures_per_second"}
+    assert set(tags["scalars"]) == expected | {"SOTS-Indoor/psnr", "SOTS-Indoor/ssim"}
+    rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
+    assert rates == [
+        (1, 1e-4),
+        (2, 1e-4),
+        (3, 1e-4),
+        (4, 1e-4),
+        (5, 1e-4),
+        (6, 1e-4),
+        (7, 5.05e-5),
+        (8, 5.05e-5),
+        (9, 5.05e-5),
+    ]
+    psnrs = [event.value for event in curves.Scalars("SOTS-Indoor/psnr")]
+    assert weights_of(output, "best.pt")["psnr"] == pytest.approx(max(psnrs))
+    assert len(tags["images"]) == 2
+    strip = cv2.imdecode(np.frombuffer(curves.Images(tags["images"][0])[0].encoded_image_string, np.uint8), 1)
+    assert strip.shape == (70, 300, 3)
+
+
+def test_the_best_checkpoint_scores_what_training_said(trained, tmp_path):
+    root, output, _ = trained
+    weights = output / "checkpoints" / "best.pt"
+    result = run_script(
+        "test.py", "--config", ITS, "--data.root", root, "--weights", weights, "--output", tmp_path, "--save-images"
+    )
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    scored = metrics["sets"]["SOTS-Indoor"]
+    assert scored["images"] == 2
+    assert scored["protocol"] == "dehazing"
+    assert scored["restored"]["psnr"] == pytest.approx(weights_of(output, "best.pt")["psnr"], abs=1e-3)
+    with open(tmp_path / "per_image.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["hazy/20_1", "hazy/20_2"]
+    for key, side in (("input_psnr", "input"), ("psnr", "restored")):
+        assert np.mean([float(row[key]) for row in rows]) == pytest.approx(scored[side]["psnr"])
+    assert f"{scored['input']['psnr']:.2f}" in result.stdout
+    restored = read_picture(tmp_path / "images" / "SOTS-Indoor" / "hazy" / "20_1.png")
+    assert restored.shape == (70, 100, 3)
+    assert read_picture(tmp_path / "comparison.png").shape[0] == 2 * 240 + 6
+
+
+def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tmp_path):
+    root, *_ = trained
+    options = ["--train.ema_decay", "0.9"]
+    assert train_tiny(root, tmp_path / "whole", *options).returncode == 0
+    kill_when(tiny_training(root, tmp_path / "part", *options), "epoch 1/3")
+    assert weights_of(tmp_path / "part")["progress"]["epoch"] < 4
+    resumed = train_tiny(root, tmp_path / "part", *options, "--resume", "auto")
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.startswith("resuming ")
+    assert_same_run(weights_of(tmp_path / "part"), weights_of(tmp_path / "whole"))
+    ours, theirs = (weights_of(tmp_path / name)["ema"] for name in ("part", "whole"))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    steps = [event.step for event in EventAccumulator(str(tmp_path / "part")).Reload().Scalars("loss/total")]
+    assert steps == list(range(1, 10))
+    assert len((tmp_path / "part" / "runs.jsonl").read_text().splitlines()) == 2
+    again = train_tiny(root, tmp_path / "part", *options, "--resume", "auto")
+    assert again.returncode == 0
+    assert "done" in again.stdout
+
+
+def test_workers_do_not_change_the_run(trained, tmp_path):
+    root, output, _ = trained
+    assert train_tiny(root, tmp_path, "--data.num_workers", "2").returncode == 0
+    assert_same_run(weights_of(tmp_path), weights_of(output))
+
+
+def test_a_last_batch_of_one_picture_and_bf16_train(trained, tmp_path):
+    root, *_ = trained
+    options = ["--train.batch_size", "4", "--train.epochs", "2", "--train.precision", "bf16"]  # 5 pairs: 4 and 1
+    result = train_tiny(root, tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    assert weights_of(tmp_path)["scheduler"]["last_epoch"] == 2
+
+
+def test_starting_from_weights_keeps_the_schedule_fresh(trained, tmp_path):
+    root, output, _ = trained
+    best = output / "checkpoints" / "best.pt"
+    options = ["--train.epochs", "2", "--train.lr", "1e-12", "--train.min_lr", "0"]
+    assert train_tiny(root, tmp_path, "--init-from", best, *options).returncode == 0
+    started, given = weights_of(tmp_path), weights_of(output, "best.pt")
+    torch.testing.assert_close(started["model"]["embed.weight"], given["model"]["embed.weight"])
+    assert started["scheduler"]["last_epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    "protocol, psnr, ssim",
+    [("rgb", "psnr_rgb", "ssim_rgb"), ("y", "psnr_y", "ssim_y"), ("dehazing", "dehazing_psnr", "dehazing_ssim")],
+)
+def test_folders_are_scored_with_released_weights(released_file, tmp_path, protocol, psnr, ssim):
+    golden = json.loads((REFERENCE / "metrics.json").read_text())
+    for kind in ("input", "target"):
+        (tmp_path / kind).mkdir()
+        shutil.copy(REFERENCE / f"coffee_{kind}.png", tmp_path / kind / "coffee.png")
+    result = run_script(
+        "test.py",
+        "--weights",
+        released_file,
+        "--input",
+        tmp_path / "input",
+        "--target",
+        tmp_path / "target",
+        "--protocol",
+        protocol,
+        "--output",
+        tmp_path / "out",
+    )
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    score = metrics["sets"]["input"]
+    assert score["input"]["psnr"] == pytest.approx(golden["coffee"][psnr], abs=1e-3)
+    assert score["input"]["ssim"] == pytest.approx(golden["coffee"][ssim], abs=1e-4)
+    assert metrics["parameters"] == 5_455_241
+
+
+def test_help_explains_every_key_and_print_config_prints_them():
+    help_text = " ".join(run_script("train.py", "--help").stdout.split())
+    for key in (
+        "--model.num_blocks",
+        "--data.root",
+        "--train.clip_norm",
+        "--loss.fft_weight",
+        "--resume",
+        "--init-from",
+    ):
+        assert key in help_text
+    assert "The gradient's norm is clipped to this." in help_text
+    printed = run_script("train.py", "--config", ITS, "--train.lr", "2e-4", "--print_config").stdout
+    config = yaml.safe_load(printed)
+    assert config["train"]["lr"] == 2e-4
+    assert config["train"]["epochs"] == 300
+    assert config["model"]["pool_sizes"] == [8, 4, 2]
+
+
+@pytest.mark.parametrize(
+    "name, recipe",
+    [
+        (
+            "its",
+            {"epochs": 300, "batch_size": 4, "lr": 1e-4, "warmup_epochs": 3, "clip_norm": 0.001, "validate_every": 10},
+        ),
+        (
+            "ots",
+            {"epochs": 30, "batch_size": 8, "lr": 1e-4, "warmup_epochs": 1, "clip_norm": 0.01, "validate_every": 1},
+        ),
+    ],
+)
+def test_configs_carry_the_released_recipes_and_start(reside, name, recipe):
+    file = ROOT / "configs" / f"dehazing_{name}.yaml"
+    config = yaml.safe_load(run_script("train.py", "--config", file, "--print_config").stdout)
+    assert {key: config["train"][key] for key in recipe} == recipe
+    assert config["data"]["crop_size"] == 256
+    assert config["model"]["num_blocks"] == 4
+    small = ["--model.num_blocks=1", "--data.crop_size=64", "--train.epochs=2", "--train.warmup_epochs=1"]
+    result = run_script("train.py", "--config", file, "--data.root", reside, "--output", reside / "run", *small)
+    assert result.returncode == 0, result.stderr
+
+
+def test_wrong_keys_and_values_are_refused(reside, tmp_path):
+    output = tmp_path / "out"
+    assert_refused(train_tiny(reside, output, "--train.learning_rate", "1"), "--train.learning_rate")
+    assert_refused(train_tiny(reside, output, "--train.lr", "fast"), "train.lr", "fast")
+    assert_refused(train_tiny(reside, output, "--train.lr", "-1"), "train.lr")
+    assert_refused(train_tiny(reside, output, "--train.precision", "fp8"), "train.precision")
+    assert_refused(train_tiny(reside, output, "--train.precision", "fp16"), "train.precision", "CUDA")
+    assert_refused(train_tiny(reside, output, "--data.crop_size", "100"), "data.crop_size", "32")
+    assert_refused(train_tiny(reside, output, "--model.channels", "12"), "channels")
+    assert_refused(train_tiny(reside, output, "--data.train.layout", "mine"), "mine", "reside")
+    assert_refused(train_tiny(reside, output, "--train.warmup_epochs", "9"), "train.warmup_epochs")
+    for text, word in (("tarin: {lr: 1}", "tarin"), ("train: {lr: [", "line"), ("train: {lrr: 1}", "lrr"), ("3", "")):
+        config = tmp_path / "wrong.yaml"
+        config.write_text(text)
+        assert_refused(run_script("train.py", "--config", config, "--output", output), word)
+    assert_refused(run_script("train.py", "--config", tmp_path / "gone.yaml", "--output", output), "gone.yaml")
+    assert_refused(run_script("train.py", "--config", ITS), "output")
+    assert not output.exists()
+
+
+def test_wrong_data_is_refused_before_training(reside, tmp_path):
+    output = tmp_path / "out"
+    assert_refused(train_tiny(reside / "nowhere", output), "nowhere", "no such folder")
+    (reside / "train" / "gt" / "12.png").rename(tmp_path / "12.png")
+    assert_refused(train_tiny(reside, output), "12_1.png", "without a target")
+    (reside / "train" / "gt" / "12.png").write_bytes((tmp_path / "12.png").read_bytes()[:-200])
+    assert_refused(train_tiny(reside, output), "12.png", "cut off")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_breaks_only_when_decoded_is_named(reside, tmp_path, workers):
+    path = reside / "train" / "hazy" / "10_1.png"
+    content = bytearray(path.read_bytes())
+    content[40:2000] = bytes(1960)  # the header and the end are whole
+    path.write_bytes(content)
+    assert_refused(train_tiny(reside, tmp_path / "out", "--data.num_workers", workers), path, "not a readable picture")
+
+
+def test_a_run_is_never_overwritten(trained):
+    root, output, _ = trained
+    before = (output / "checkpoints" / "last.pt").read_bytes()
+    assert_refused(train_tiny(root, output), output, "--resume auto")
+    assert_refused(train_tiny(root, output, "--resume", "auto", "--model.channels", "16"), "last.pt", "other settings")
+    assert (output / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_wrong_weights_and_folders_are_refused_by_test_py(trained, tmp_path):
+    root, output, _ = trained
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"model": torch.nn.Linear(2, 2).state_dict()}, foreign)
+    common = ["--data.root", root, "--output", tmp_path / "out"]
+    assert_refused(run_script("test.py", "--config", ITS, "--weights", foreign, *common), foreign, "another network")
+    assert_refused(run_script("test.py", "--config", ITS, "--weights", tmp_path / "no.pt", *common), "no.pt")
+    best = output / "checkpoints" / "best.pt"
+    pair = ["--input", root / "test" / "hazy", "--target", root / "nowhere", "--output", tmp_path / "out"]
+    assert_refused(run_script("test.py", "--weights", best, *pair), "nowhere")
+    assert_refused(run_script("test.py", "--weights", best, "--output", tmp_path / "out"), "config")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    pair[3:] = [root / "test" / "gt", "--output", tmp_path / "file"]
+    assert_refused(run_script("test.py", "--weights", best, *pair), tmp_path / "file")
