@@ -5,7 +5,8 @@
 
 The first line starts a run, the second goes on with it wherever it stopped, or starts it. Every key of the YAML file
 can be given on the command line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean
-PSNR over the test sets) and curves for TensorBoard.
+PSNR over the test sets) and curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C) end the run after the step at hand,
+with a checkpoint and exit status 75; a second one ends it at once.
 """
 
 import sys
@@ -34,8 +35,10 @@ from utils.config import Config, ScriptParser, config_of
 from utils.errors import InputError, run_script
 from utils.evaluation import score_pictures
 from utils.logging import add_scalars, record_run, strip
+from utils.signals import STOPPED, StopSignal
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: what a killed process loses at most
 STRIPS_PER_SET = 3  # pictures of each test set shown in TensorBoard
 
 
@@ -53,7 +56,7 @@ def parse_args() -> Namespace:
     return parser.parse()
 
 
-def main() -> None:
+def main() -> int:
     args = parse_args()
     config = config_of(args)
     last, best = (args.output / "checkpoints" / name for name in ("last.pt", "best.pt"))
@@ -93,6 +96,11 @@ def main() -> None:
         print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}")
     record_run(args.output, config)
 
+    def save_last() -> None:
+        save_checkpoint(last, about | training_state(stateful, progress), keep_previous=True)
+
+    stop = StopSignal()
+    last_saved = time.monotonic()
     step = (progress["epoch"] - 1) * steps_per_epoch + progress["batch"]
     curves = SummaryWriter(args.output, purge_step=step + 1)
     curves.add_text("config", f"```\n{config.to_yaml()}```")
@@ -146,11 +154,19 @@ def main() -> None:
                 sums.zero_()
                 window_start, window_steps, window_pictures = time.perf_counter(), 0, 0
 
+            if stop.received or time.monotonic() - last_saved > SAVE_SECONDS:
+                save_last()
+                last_saved = time.monotonic()
+            if stop.received:
+                return report_stop(bar, curves, args.output)
+
         if epoch % config.train.validate_every == 0 or epoch == config.train.epochs:
             # The epoch is safe before the validation starts; after it the checkpoint is written again.
-            save_checkpoint(last, about | training_state(stateful, progress))
+            save_last()
             validation_start = time.perf_counter()
-            psnr = validate(evaluated, test_loaders, config, device, curves, step)
+            psnr = validate(evaluated, test_loaders, config, device, curves, step, stop)
+            if psnr is None:
+                return report_stop(bar, curves, args.output)
             window_start += time.perf_counter() - validation_start
             if psnr > progress["best_psnr"]:
                 progress["best_psnr"] = psnr
@@ -158,11 +174,21 @@ def main() -> None:
             report = f"epoch {epoch}/{config.train.epochs}: PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
             tqdm.write(report, file=sys.stdout)
         progress["epoch"], progress["batch"] = epoch + 1, 0
-        save_checkpoint(last, about | training_state(stateful, progress))
+        save_last()
+        last_saved = time.monotonic()
 
     bar.close()
     curves.close()
     print(f"done: {best} restores at {progress['best_psnr']:.2f} dB")
+    return 0
+
+
+def report_stop(bar: tqdm, curves: SummaryWriter, output: Path) -> int:
+    """Close what is open and say how to go on; the checkpoint has been written."""
+    bar.close()
+    curves.close()
+    print(f"stopped; --resume auto goes on with {output} at the same step")
+    return STOPPED
 
 
 def build_data(config: Config) -> tuple[DataLoader, torch.utils.data.Sampler, dict[str, DataLoader]]:
@@ -196,14 +222,20 @@ def validate(
     device: torch.device,
     curves: SummaryWriter,
     step: int,
-) -> float:
-    """Score every test set, draw its curves and its first pictures, and return the mean of the sets' PSNR in dB."""
+    stop: StopSignal,
+) -> float | None:
+    """Score every test set, draw its curves and its first pictures, and return the mean of the sets' PSNR in dB.
+
+    None when told to stop: the validation is then done again after resuming.
+    """
     model.eval()
     set_psnrs = []
     for name, loader in test_loaders.items():
         scores = []
         scored = score_pictures(model, loader, config.data.test[name].protocol, device)
         for score, *pictures in tqdm(scored, name, len(loader), leave=False, disable=None):
+            if stop.received:
+                return None
             if len(scores) < STRIPS_PER_SET:
                 curves.add_image(f"{name}/{score.name} (input, restored, target)", strip(*pictures), step)
             scores.append(score)

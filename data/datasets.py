@@ -12,6 +12,7 @@ from data.layouts import Pair
 from data.pictures import read_picture
 from data.sampler import EpochSampler
 from data.transforms import PairedCropFlip
+from utils.signals import leave_signals_to_the_parent
 
 
 class Sample(TypedDict):
@@ -68,6 +69,7 @@ def train_loader(
         num_workers=_processes(num_workers),
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=leave_signals_to_the_parent,
     )
     return loader, sampler
 
@@ -79,6 +81,7 @@ def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
         batch_size=1,
         num_workers=min(_processes(num_workers), len(pairs)),
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=leave_signals_to_the_parent,
     )
 
 

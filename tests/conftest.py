@@ -65,18 +65,22 @@ def released_file(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def reside(tmp_path) -> Path:
-    """A RESIDE-shaped folder of small photographs: 5 training pairs over 3 targets, 2 test pairs, sizes differ."""
-    root = tmp_path / "reside"
+    """``write_reside`` in a folder of the test's own."""
+    return write_reside(tmp_path / "reside")
+
+
+def write_reside(root: Path, hazes: int = 2) -> Path:
+    """A RESIDE-shaped folder of small photographs: 2 hazes + 1 training pairs over 3 targets, 2 test pairs."""
     rng = np.random.default_rng(0)
     photographs = {
-        "train": [("10", "astronaut", 2), ("11", "rocket", 2), ("12", "coffee", 1)],
+        "train": [("10", "astronaut", hazes), ("11", "rocket", hazes), ("12", "coffee", 1)],
         "test": [("20", "chelsea", 2)],
     }
     for split, names in photographs.items():
-        for number, name, hazes in names:
+        for number, name, count in names:
             picture = cv2.resize(getattr(skimage.data, name)(), (100, 70), interpolation=cv2.INTER_AREA)
             write_picture(root / split / "gt" / f"{number}.png", picture)
-            for index in range(hazes):
+            for index in range(count):
                 hazy = haze(picture / np.float32(255), smooth_depth(70, 100, rng), rng.uniform(0.6, 1.8), 0.9)
                 write_picture(root / split / "hazy" / f"{number}_{index + 1}.png", np.uint8(hazy * 255))
     return root
@@ -131,6 +135,20 @@ def kill_when(command: dict, text: str) -> None:
                 process.kill()
                 return
     raise AssertionError(f"the script never said {text!r}")
+
+
+def weights_of(output, name="last.pt"):
+    return torch.load(output / "checkpoints" / name, weights_only=True)
+
+
+def assert_same_run(one, other):
+    """The same weights and optimizer state, bit for bit."""
+    for key in ("model", "optimizer"):
+        ours, theirs = torch.utils._pytree.tree_leaves(one[key]), torch.utils._pytree.tree_leaves(other[key])
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    assert one["scheduler"]["last_epoch"] == other["scheduler"]["last_epoch"]
 
 
 def assert_refused(result: subprocess.CompletedProcess, *mentions: object) -> None:

@@ -83,7 +83,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     contents = {
         "text.pt": b"not a checkpoint",
         "empty.pt": b"",
-        "cut.pt": whole[: len(whole) // 2],
+        **{f"cut{length}.pt": whole[:length] for length in (1, 10, 500, 5000, len(whole) // 2, len(whole) - 1)},
         "picture.pt": b"\x89PNG\r\n\x1a\n" + bytes(100),
     }
     for name, content in contents.items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REFERENCE, ROOT, assert_refused, kill_when, run_script, tiny_training, train_tiny
+from conftest import REFERENCE, ROOT, assert_refused, assert_same_run, run_script, train_tiny, weights_of, write_reside
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.pictures import read_picture
@@ -17,26 +17,10 @@ from data.pictures import read_picture
 ITS = ROOT / "configs" / "dehazing_its.yaml"
 
 
-def weights_of(output, name="last.pt"):
-    return torch.load(output / "checkpoints" / name, weights_only=True)
-
-
-def assert_same_run(one, other):
-    """The same weights and optimizer state, bit for bit."""
-    for key in ("model", "optimizer"):
-        ours, theirs = torch.utils._pytree.tree_leaves(one[key]), torch.utils._pytree.tree_leaves(other[key])
-        assert len(ours) == len(theirs)
-        for a, b in zip(ours, theirs, strict=True):
-            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    assert one["scheduler"]["last_epoch"] == other["scheduler"]["last_epoch"]
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A data set, and the folder of a finished run on it."""
-    from conftest import reside
-
-    root = reside.__wrapped__(tmp_path_factory.mktemp("trained"))
+    root = write_reside(tmp_path_factory.mktemp("trained") / "reside")
     result = train_tiny(root, root / "run")
     assert result.returncode == 0, result.stderr
     return root, root / "run", result
@@ -61,7 +45,8 @@ def test_training_leaves_everything_a_run_needs(trained):
     best = weights_of(output, "best.pt")
     assert best["model_config"]["channels"] == 8
     assert best["psnr"] == weights_of(output)["progress"]["best_psnr"]
-    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    written = sorted(path.name for path in (output / "checkpoints").iterdir())
+    assert written == ["best.pt", "last.previous.pt", "last.pt"]
 
 
 def test_curves_hold_losses_rate_scores_and_pictures(trained):
@@ -110,26 +95,6 @@ def test_the_best_checkpoint_scores_what_training_said(trained, tmp_path):
     restored = read_picture(tmp_path / "images" / "SOTS-Indoor" / "hazy" / "20_1.png")
     assert restored.shape == (70, 100, 3)
     assert read_picture(tmp_path / "comparison.png").shape[0] == 2 * 240 + 6
-
-
-def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tmp_path):
-    root, *_ = trained
-    options = ["--train.ema_decay", "0.9"]
-    assert train_tiny(root, tmp_path / "whole", *options).returncode == 0
-    kill_when(tiny_training(root, tmp_path / "part", *options), "epoch 1/3")
-    assert weights_of(tmp_path / "part")["progress"]["epoch"] < 4
-    resumed = train_tiny(root, tmp_path / "part", *options, "--resume", "auto")
-    assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.startswith("resuming ")
-    assert_same_run(weights_of(tmp_path / "part"), weights_of(tmp_path / "whole"))
-    ours, theirs = (weights_of(tmp_path / name)["ema"] for name in ("part", "whole"))
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    steps = [event.step for event in EventAccumulator(str(tmp_path / "part")).Reload().Scalars("loss/total")]
-    assert steps == list(range(1, 10))
-    assert len((tmp_path / "part" / "runs.jsonl").read_text().splitlines()) == 2
-    again = train_tiny(root, tmp_path / "part", *options, "--resume", "auto")
-    assert again.returncode == 0
-    assert "done" in again.stdout
 
 
 def test_workers_do_not_change_the_run(trained, tmp_path):

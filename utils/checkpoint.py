@@ -3,6 +3,8 @@
 import os
 import pickle
 import re
+import shutil
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +17,10 @@ from models import build_model, released
 from utils.errors import InputError
 
 
-def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep_previous: bool = False) -> None:
     """Write tensors, numbers and text so that ``path`` holds the old or the new checkpoint, never half of one.
+
+    With ``keep_previous`` the old one stays beside it, see ``previous_of``.
 
     Raises:
         OSError: the file cannot be written; what was at ``path`` before is still there.
@@ -32,9 +36,21 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
                 raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
             file.flush()
             os.fsync(file.fileno())
+        if keep_previous and path.exists():
+            previous = previous_of(path)
+            previous.unlink(missing_ok=True)
+            try:
+                os.link(path, previous)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path, previous)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def previous_of(path: Path) -> Path:
+    """Where ``save_checkpoint`` keeps what ``path`` held before."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -51,6 +67,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such weights file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder, not a weights file") from None
+    except PermissionError:
+        raise InputError(f"{path}: may not be read by this user") from None
     except pickle.UnpicklingError as error:
         if re.search("GLOBAL|reduce|instantiate", str(error)):
             raise InputError(
@@ -58,7 +76,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
                 "a checkpoint holds tensors, numbers and text only"
             ) from None
         raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError):
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError):
         raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
     if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("model")):
         raise InputError(f'{path}: not a checkpoint of this project or the authors\' (no state dict under "model")')
@@ -117,13 +135,22 @@ def training_state(stateful: Mapping[str, Any], progress: Mapping[str, Any]) -> 
     return states | {"progress": dict(progress), "random": random}
 
 
-def resume_training(path: str | Path, stateful: Mapping[str, Any]) -> dict[str, Any]:
+def resume_training(path: Path, stateful: Mapping[str, Any]) -> dict[str, Any]:
     """Put back what ``training_state`` gave when ``path`` was saved; returns the progress.
+
+    Where ``path`` is damaged, the checkpoint before it is taken, with a warning on stderr.
 
     Raises:
         InputError: as ``load_checkpoint``; or the run had another model or optimizer, or no moving average.
     """
-    checkpoint = load_checkpoint(path)
+    try:
+        checkpoint = load_checkpoint(path)
+    except InputError as error:
+        previous = previous_of(path)
+        if not previous.exists():
+            raise
+        print(f"warning: {error}; going on from {previous}", file=sys.stderr)
+        checkpoint = load_checkpoint(previous)
     try:
         for name, item in stateful.items():
             item.load_state_dict(checkpoint[name])
