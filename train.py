@@ -72,7 +72,8 @@ def main() -> int:
     steps_per_epoch = -(-len(loader.dataset) // config.train.batch_size)
 
     torch.manual_seed(config.seed)
-    model = build_from_config(config).to(device)
+    # channels-last is the layout in which convolutions are fastest, on the CPU as on tensor cores
+    model = build_from_config(config).to(device, memory_format=torch.channels_last)
     if args.init_from is not None:
         load_weights(model, args.init_from)
     ema = None
