@@ -3,9 +3,9 @@
     python test.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --weights best.pt --output results
     python test.py --weights best.pt --input hazy/ --target gt/ --protocol dehazing --output results
 
-The first line scores the test sets of a configuration, the second two folders of pictures. Weights trained here say
-which network they are of; for the authors' released files the configuration says it, or their names do. OUTPUT gets
-metrics.json, per_image.csv and, with --save-images, the restored pictures and comparison.png.
+It scores the test sets of a configuration, or two folders of pictures. Weights trained here say which network they are
+of; for the authors' released files the configuration says it, or their names do. OUTPUT gets metrics.json,
+per_image.csv and, with --save-images, the restored pictures and comparison.png.
 """
 
 import csv
@@ -37,7 +37,9 @@ COMPARED_PER_SET = 4  # rows of comparison.png, evenly spaced over the set
 
 
 def parse_args() -> Namespace:
-    parser = ScriptParser(description=__doc__)
+    about, _, details = __doc__.split("\n\n")
+    usage = "python test.py {--config FILE | --input DIR --target DIR} --weights FILE --output DIR"
+    parser = ScriptParser(usage=usage, description=f"{about} {details}")
     folders_only = any(argument.split("=")[0] in ("--input", "--target") for argument in sys.argv)
     if not folders_only:
         parser.add_config()

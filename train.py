@@ -3,10 +3,10 @@
     python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its
     python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its --resume auto
 
-The first line starts a run, the second goes on with it wherever it stopped, or starts it. Every key of the YAML file
-can be given on the command line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean
-PSNR over the test sets) and curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C) end the run after the step at hand,
-with a checkpoint and exit status 75; a second one ends it at once.
+With --resume auto a run goes on wherever it stopped, or starts. Every key of the YAML file can be given on the command
+line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean PSNR over the test sets) and
+curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C) end the run after the step at hand, with a checkpoint and exit
+status 75; a second one ends it at once.
 """
 
 import sys
@@ -43,7 +43,9 @@ STRIPS_PER_SET = 3  # pictures of each test set shown in TensorBoard
 
 
 def parse_args() -> Namespace:
-    parser = ScriptParser(description=__doc__)
+    about, _, details = __doc__.split("\n\n")
+    usage = "python train.py --config FILE --output DIR [--section.key VALUE ...]"
+    parser = ScriptParser(usage=usage, description=f"{about} {details}")
     parser.add_config()
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
     parser.add_argument(
