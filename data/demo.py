@@ -3,8 +3,8 @@
     python -m data.demo --output datasets/demo
 
 writes train/{hazy,gt} and test/{hazy,gt}; the photographs of one are not in the other. The motorcycle has its
-measured depth, the others a made-up smooth one. Each photograph is written under ten hazes for training and four
-for test. Writing the same folder again changes nothing.
+measured depth, the others a made-up smooth one. Each photograph is written under sixteen hazes for training and
+four for test. Writing the same folder again changes nothing.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
-from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
 from data.degradations import depth_from_disparity, haze, smooth_depth
 from data.pictures import write_picture
+from utils.config import ScriptParser
 from utils.errors import run_script
 
 PHOTOGRAPHS = {
@@ -75,9 +75,9 @@ def write_demo(output: Path, seed: int = 0) -> None:
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m data.demo", description=__doc__.splitlines()[0])
+    parser = ScriptParser(prog="python -m data.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("datasets/demo"), help="the folder to write")
-    write_demo(parser.parse_args().output)
+    write_demo(parser.parse().output)
 
 
 if __name__ == "__main__":

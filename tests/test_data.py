@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from data.datasets import PairedPictures, to_tensor, train_loader
@@ -172,6 +174,15 @@ def test_extend_reflects_then_repeats():
     assert extend(row, 1, 5).tolist() == [[[1, 2, 3, 2, 1]]]
     assert extend(row, 1, 7).tolist() == [[[1, 2, 3, 2, 1, 1, 1]]]
     assert extend(row, 1, 3) is row
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 50), st.integers(0, 50))
+def test_extend_keeps_the_picture_and_invents_no_values(height, width, more_rows, more_columns):
+    picture = torch.arange(float(height * width)).view(1, height, width)
+    extended = extend(picture, height + more_rows, width + more_columns)
+    assert extended.shape == (1, height + more_rows, width + more_columns)
+    assert torch.equal(extended[:, :height, :width], picture)
+    assert torch.isin(extended, picture).all()
 
 
 def batches(loader, sampler, epoch, start=0):

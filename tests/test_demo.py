@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, assert_refused, run_script
 
 from data.layouts import check_sizes, find_pairs
 
@@ -14,6 +14,7 @@ def test_demo_data_is_shaped_like_reside_with_unseen_test_photographs(tmp_path):
     for _ in range(2):  # the second time finds the same files
         result = run_script("-m data.demo", "--output", tmp_path)
         assert result.returncode == 0, result.stderr
+    assert_refused(run_script("-m data.demo", "--outptu", tmp_path), "--outptu")
     pairs = {split: find_pairs(tmp_path / split, "reside") for split in ("train", "test")}
     check_sizes(pairs["train"] + pairs["test"])
     assert [len(pairs[split]) for split in ("train", "test")] == [96, 8]

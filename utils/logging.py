@@ -1,11 +1,12 @@
 """What a run leaves behind besides its weights."""
 
+import contextlib
 import json
 import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -18,9 +19,12 @@ LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pytorch
 
 
 def versions() -> dict[str, str]:
-    """Python's, the libraries' and the device's."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}, "device": device}
+    """Python's, the libraries' and the device's; a library that is there under another package's name is left out."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):  # opencv-python in place of the headless one, for example
+            found[name] = version(name)
+    return found | {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"}
 
 
 def git_commit() -> str | None:
