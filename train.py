@@ -74,8 +74,7 @@ def main() -> int:
     steps_per_epoch = -(-len(loader.dataset) // config.train.batch_size)
 
     torch.manual_seed(config.seed)
-    # channels-last is the layout in which convolutions are fastest, on the CPU as on tensor cores
-    model = build_from_config(config).to(device, memory_format=torch.channels_last)
+    model = build_from_config(config).to(device)
     if args.init_from is not None:
         load_weights(model, args.init_from)
     ema = None

@@ -119,12 +119,17 @@ def tiny_training(root: Path, output: Path, *arguments: object) -> dict:
 
 def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess:
     """Run a script to its end."""
-    return subprocess.run(**command_of(script, *arguments), capture_output=True, timeout=300, check=False)
+    return run_to_the_end(command_of(script, *arguments))
 
 
 def train_tiny(root: Path, output: Path, *arguments: object) -> subprocess.CompletedProcess:
     """Run ``tiny_training`` to its end."""
-    return subprocess.run(**tiny_training(root, output, *arguments), capture_output=True, timeout=300, check=False)
+    return run_to_the_end(tiny_training(root, output, *arguments))
+
+
+def run_to_the_end(command: dict) -> subprocess.CompletedProcess:
+    """Run what ``command_of`` gave, whatever its status."""
+    return subprocess.run(**command, capture_output=True, timeout=300, check=False)
 
 
 def kill_when(command: dict, text: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from conftest import formula_images, released_state_dict
 
 from models import IRNeXt, build_model
-from utils.checkpoint import load_model, load_weights, save_checkpoint
+from utils.checkpoint import load_model, load_weights, resume_training, save_checkpoint, training_state
 from utils.errors import InputError
 
 OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
@@ -123,3 +123,14 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
         save_checkpoint(path, {"model": lambda: None})  # cannot be written
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_after_falling_back_no_save_keeps_the_damaged_file(tmp_path):
+    path, model = tmp_path / "last.pt", build_model(**OPTIONS)
+    for epoch in (1, 2):
+        save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep_previous=True)
+    path.write_bytes(path.read_bytes()[:5000])
+    assert resume_training(path, {"model": model}) == {"epoch": 1}
+    save_checkpoint(path, training_state({"model": model}, {"epoch": 2}), keep_previous=True)
+    for file, epoch in ((path, 2), (tmp_path / "last.previous.pt", 1)):
+        assert resume_training(file, {"model": model}) == {"epoch": epoch}

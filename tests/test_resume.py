@@ -10,6 +10,7 @@ import torch
 from conftest import assert_same_run, kill_when, tiny_training, train_tiny, weights_of, write_reside
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+OPTIONS = ["--train.epochs", "2", "--train.batch_size", "1", "--train.ema_decay", "0.9", "--data.num_workers", "2"]
 STEPS = 41  # per epoch of ``many``, at batch size 1
 
 
@@ -22,15 +23,12 @@ def many(tmp_path_factory):
     return root, root / "run"
 
 
-OPTIONS = ["--train.epochs", "2", "--train.batch_size", "1", "--train.ema_decay", "0.9", "--data.num_workers", "2"]
-
-
 def stop_in_second_epoch(root, output, *signals):
     """Start the run, signal its whole process group in the middle of epoch 2, and return its status and output."""
     command = tiny_training(root, output, *OPTIONS)
     with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout.readline().startswith("epoch 1/2")
-        time.sleep(0.3)
+        time.sleep(0.1)
         for number in signals:
             os.killpg(process.pid, number)
         started = time.monotonic()

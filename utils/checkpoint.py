@@ -95,7 +95,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def load_model(path: str | Path, released_options: Mapping[str, Any] | None = None) -> nn.Module:
-    """The network that a checkpoint holds, in eval mode, its weights channels-last (the fastest layout).
+    """The network that a checkpoint holds, in eval mode.
 
     This project's checkpoints say which it is. A released one is built with ``released_options``, the arguments of
     ``build_model``; without them blocks and width are read from its names and shapes.
@@ -116,7 +116,7 @@ def load_model(path: str | Path, released_options: Mapping[str, Any] | None = No
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: the checkpoint's model cannot be built: {error}") from None
     _load_into(model, evaluation_weights(checkpoint), path)
-    return model.eval().to(memory_format=torch.channels_last)
+    return model.eval()
 
 
 def evaluation_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -151,6 +151,7 @@ def resume_training(path: Path, stateful: Mapping[str, Any]) -> dict[str, Any]:
             raise
         print(f"warning: {error}; going on from {previous}", file=sys.stderr)
         checkpoint = load_checkpoint(previous)
+        os.replace(previous, path)  # or the next save would keep the damaged one in its place
     try:
         for name, item in stateful.items():
             item.load_state_dict(checkpoint[name])
