@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.datasets import PairedPictures, to_tensor, train_loader
-from data.degradations import depth_from_disparity, haze, smooth_depth
+from data.degradations import haze
+from data.depth import depth_from_disparity, smooth_depth
 from data.layouts import check_sizes, find_pairs, pair_folders
 from data.pictures import picture_size, read_picture, write_picture
 from data.sampler import EpochSampler
