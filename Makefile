@@ -26,7 +26,7 @@ demo: setup  ## haze real photographs, train a small IRNeXt on them and score it
 
 test: setup  ## the test suite
 	$(RUN) -m ruff check --quiet .
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
 test-slow: setup  ## the tests marked slow: trains the demo
 	$(RUN) -m pytest -m slow

@@ -5,16 +5,15 @@
 
 It scores the test sets of a configuration, or two folders of pictures. Weights trained here say which network they are
 of; for the authors' released files the configuration says it, or their names do. OUTPUT gets metrics.json,
-per_image.csv and, with --save-images, the restored pictures and comparison.png.
+per_image.csv, the table as table.md, .tex and .csv and, with --save-images, the restored pictures and comparison.png.
 """
 
-import csv
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, median
-from typing import Literal
+from typing import get_type_hints
 
 import torch
 from jsonargparse import Namespace
@@ -23,13 +22,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from data.datasets import evaluation_loader, to_8bit
-from data.layouts import check_sizes, find_pairs, pair_folders
+from data.layouts import pair_folders
 from data.pictures import write_picture
+from data.sets import pairs_of_sets, subset_positions
+from data.survey import check_pairs
 from utils.checkpoint import load_model
-from utils.config import ScriptParser, config_of
+from utils.config import PublishedScore, ScriptParser, TestSetConfig, config_of
 from utils.errors import run_script
 from utils.evaluation import Score, score_pictures
 from utils.logging import versions
+from utils.perceptual import load_lpips
+from utils.results import average, summary, write_scores, write_tables
 from utils.sheet import comparison_sheet
 
 FOLDER_WORKERS = 4
@@ -47,7 +50,9 @@ def parse_args() -> Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--input", type=Path, required=folders_only, help="in place of --config: degraded pictures")
     parser.add_argument("--target", type=Path, required=folders_only, help="folder of their targets, named alike")
-    parser.add_argument("--protocol", type=Literal["rgb", "y", "dehazing"], default="rgb", help="how they are scored")
+    protocols = get_type_hints(TestSetConfig)["protocol"]
+    parser.add_argument("--protocol", type=protocols, default="rgb", help="how they are scored")
+    parser.add_argument("--lpips", action="store_true", help="score LPIPS (AlexNet) as well; needs torchmetrics")
     parser.add_argument(
         "--save-images",
         action="store_true",
@@ -61,65 +66,77 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if args.input is not None:
         model = load_model(args.weights)
-        sets = {args.input.resolve().name: (pair_folders(args.input, args.target), args.protocol)}
-        workers = FOLDER_WORKERS
+        name = args.input.resolve().name
+        parts = {name: TestSetConfig(folder=str(args.input), protocol=args.protocol)}
+        pairs = {name: pair_folders(args.input, args.target)}
+        subsets, workers, averaged = {}, FOLDER_WORKERS, False
     else:
         config = config_of(args)
         model = load_model(args.weights, asdict(config.model))
-        root = Path(config.data.root)
-        sets = {
-            name: (find_pairs(root / test.folder, test.layout), test.protocol)
-            for name, test in config.data.test.items()
-        }
-        workers = config.data.num_workers
-    for pairs, _ in sets.values():
-        check_sizes(pairs)
+        parts, root = config.data.test, config.data.root
+        pairs = pairs_of_sets(root, parts)
+        subsets = {name: subset_positions(root, parts[name], len(of_set)) for name, of_set in pairs.items()}
+        workers, averaged = config.data.num_workers, config.data.test_average
+    for of_set in pairs.values():
+        check_pairs(of_set)
+    lpips = load_lpips(device) if args.lpips else None
     args.output.mkdir(parents=True, exist_ok=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gmacs = count_gmacs(model)
     model.to(device)
 
-    results, comparisons = {}, []
-    with open(args.output / "per_image.csv", "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["set", "protocol", *Score.__dataclass_fields__])
-        for name, (pairs, protocol) in sets.items():
-            scores = []
-            compared_every = -(-len(pairs) // COMPARED_PER_SET)
-            scored = score_pictures(model, evaluation_loader(pairs, workers), protocol, device)
-            for score, *pictures in tqdm(scored, name, len(pairs), leave=False, disable=None):
-                if args.save_images:
-                    input, restored, target = (to_8bit(picture[0]) for picture in pictures)
-                    write_picture(args.output / "images" / name / f"{score.name}.png", restored)
-                    if len(scores) % compared_every == 0:
-                        comparisons.append((input, restored, target))
-                scores.append(score)
-                table.writerow([name, protocol, *asdict(score).values()])
-            results[name] = summary(scores, protocol)
+    scores: dict[str, list[Score]] = {}
+    comparisons = []
+    for name, of_set in pairs.items():
+        scores[name] = []
+        compared_every = -(-len(of_set) // COMPARED_PER_SET)
+        scored = score_pictures(model, evaluation_loader(of_set, workers), parts[name].protocol, device, lpips)
+        for score, *pictures in tqdm(scored, name, len(of_set), leave=False, disable=None):
+            if args.save_images:
+                input, restored, target = (to_8bit(picture[0]) for picture in pictures)
+                write_picture(args.output / "images" / name / f"{score.name}.png", restored)
+                if len(scores[name]) % compared_every == 0:
+                    comparisons.append((input, restored, target))
+            scores[name].append(score)
+        write_scores(args.output / "per_image.csv", scores, {name: part.protocol for name, part in parts.items()})
     if comparisons:
         write_picture(args.output / "comparison.png", comparison_sheet(comparisons))
 
+    sets = {name: results_of(of_set, parts[name], subsets.get(name, {})) for name, of_set in scores.items()}
     metrics = {
-        "sets": results,
+        "sets": sets,
+        **({"average": average(sets)} if averaged else {}),
         "weights": str(args.weights),
         "parameters": parameters,
         "gmacs_256x256": round(gmacs, 3),
         "versions": versions(),
     }
     (args.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(format_table(results))
+    print(write_tables(args.output, metrics))
     print(f"{parameters:,} parameters, {gmacs:.2f} GMACs at 256x256; {versions()['device']}; written to {args.output}")
 
 
-def summary(scores: list[Score], protocol: str) -> dict:
-    """A set's scores, as metrics.json has them: means, and the median time (the first picture's is the warm-up's)."""
+def results_of(scores: Sequence[Score], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
+    """What metrics.json has of a set: its protocol, means, published figures, notes and subsets."""
+    notes = [part.note] if part.note else []
+    if part.shares_scenes:
+        notes.append("the published split has scenes in training and test")
     return {
-        "images": len(scores),
-        "protocol": protocol,
-        "input": {"psnr": mean(s.input_psnr for s in scores), "ssim": mean(s.input_ssim for s in scores)},
-        "restored": {"psnr": mean(s.psnr for s in scores), "ssim": mean(s.ssim for s in scores)},
-        "seconds_per_image": median(s.seconds for s in scores),
+        "protocol": part.protocol,
+        **summary(scores),
+        "published": published(part.published),
+        "subsets": {
+            name: summary([scores[position] for position in positions])
+            | {"published": published(part.subsets[name].published)}
+            for name, positions in subsets.items()
+        },
+        "notes": notes,
     }
+
+
+def published(score: PublishedScore | None) -> dict:
+    """The figures that somebody reported, and who."""
+    return {} if score is None else {key: value for key, value in asdict(score).items() if value is not None}
 
 
 def count_gmacs(model: nn.Module) -> float:
@@ -127,28 +144,6 @@ def count_gmacs(model: nn.Module) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, 256, 256))
     return counter.get_total_flops() / 2e9
-
-
-def format_table(results: dict[str, dict]) -> str:
-    """The results as a table of text."""
-    header = ["set", "protocol", "images", "input PSNR", "SSIM", "restored PSNR", "SSIM", "s/image"]
-    rows = [
-        [
-            name,
-            result["protocol"],
-            str(result["images"]),
-            f"{result['input']['psnr']:.2f}",
-            f"{result['input']['ssim']:.4f}",
-            f"{result['restored']['psnr']:.2f}",
-            f"{result['restored']['ssim']:.4f}",
-            f"{result['seconds_per_image']:.3f}",
-        ]
-        for name, result in results.items()
-    ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]
-    )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@
     python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its --resume auto
 
 With --resume auto a run goes on wherever it stopped, or starts. Every key of the YAML file can be given on the command
-line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean PSNR over the test sets) and
-curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C) end the run after the step at hand, with a checkpoint and exit
-status 75; a second one ends it at once.
+line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean PSNR over the validation sets,
+which are the test sets unless the configuration has others) and curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C)
+end the run after the step at hand, with a checkpoint and exit status 75; a second one ends it at once.
 """
 
 import sys
 import time
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Literal
@@ -27,7 +28,8 @@ from tqdm import tqdm
 from warmup_scheduler import GradualWarmupScheduler
 
 from data.datasets import evaluation_loader, train_loader
-from data.layouts import check_sizes, find_pairs
+from data.sets import pairs_of_set, pairs_of_sets
+from data.survey import check_pairs
 from losses import MultiScaleLoss
 from models import build_model
 from utils.checkpoint import load_weights, resume_training, save_checkpoint, training_state
@@ -35,11 +37,12 @@ from utils.config import Config, ScriptParser, config_of
 from utils.errors import InputError, run_script
 from utils.evaluation import score_pictures
 from utils.logging import add_scalars, record_run, strip
+from utils.results import summary
 from utils.signals import STOPPED, StopSignal
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: what a killed process loses at most
-STRIPS_PER_SET = 3  # pictures of each test set shown in TensorBoard
+STRIPS_PER_SET = 3  # pictures of each validation set shown in TensorBoard
 
 
 def parse_args() -> Namespace:
@@ -70,7 +73,7 @@ def main() -> int:
     if config.train.precision == "fp16" and device.type == "cpu":
         raise InputError("train.precision: fp16 needs CUDA; the CPU has float32 and bf16")
 
-    loader, sampler, test_loaders = build_data(config)
+    loader, sampler, validation_loaders = build_data(config)
     steps_per_epoch = -(-len(loader.dataset) // config.train.batch_size)
 
     torch.manual_seed(config.seed)
@@ -166,7 +169,7 @@ def main() -> int:
             # The epoch is safe before the validation starts; after it the checkpoint is written again.
             save_last()
             validation_start = time.perf_counter()
-            psnr = validate(evaluated, test_loaders, config, device, curves, step, stop)
+            psnr = validate(evaluated, validation_loaders, config, device, curves, step, stop)
             if psnr is None:
                 return report_stop(bar, curves, args.output)
             window_start += time.perf_counter() - validation_start
@@ -194,14 +197,15 @@ def report_stop(bar: tqdm, curves: SummaryWriter, output: Path) -> int:
 
 
 def build_data(config: Config) -> tuple[DataLoader, torch.utils.data.Sampler, dict[str, DataLoader]]:
-    """The training loader with its sampler, and a loader for each test set; all pictures have been looked at."""
-    root = Path(config.data.root)
-    train_pairs = find_pairs(root / config.data.train.folder, config.data.train.layout)
-    test_pairs = {name: find_pairs(root / test.folder, test.layout) for name, test in config.data.test.items()}
-    check_sizes([*train_pairs, *(pair for pairs in test_pairs.values() for pair in pairs)])
-    workers = config.data.num_workers
-    loader, sampler = train_loader(train_pairs, config.data.crop, config.train.batch_size, config.seed, workers)
-    return loader, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in test_pairs.items()}
+    """The training loader with its sampler, and one for each validation set; all pictures have been looked at."""
+    root, workers = config.data.root, config.data.num_workers
+    train_pairs = pairs_of_set(root, config.data.train)
+    validation_pairs = pairs_of_sets(root, config.data.validation or config.data.test)
+    check_pairs([*train_pairs, *chain(*validation_pairs.values())])
+    loader, sampler = train_loader(
+        train_pairs, config.data.crop, config.train.batch_size, config.seed, workers, config.data.train.degrade
+    )
+    return loader, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in validation_pairs.items()}
 
 
 def build_from_config(config: Config) -> nn.Module:
@@ -219,30 +223,32 @@ def build_from_config(config: Config) -> nn.Module:
 
 def validate(
     model: nn.Module,
-    test_loaders: dict[str, DataLoader],
+    validation_loaders: dict[str, DataLoader],
     config: Config,
     device: torch.device,
     curves: SummaryWriter,
     step: int,
     stop: StopSignal,
 ) -> float | None:
-    """Score every test set, draw its curves and its first pictures, and return the mean of the sets' PSNR in dB.
+    """Score every validation set, draw its curves and first pictures, and return the mean of the sets' PSNR in dB.
 
     None when told to stop: the validation is then done again after resuming.
     """
     model.eval()
+    parts = config.data.validation or config.data.test
     set_psnrs = []
-    for name, loader in test_loaders.items():
+    for name, loader in validation_loaders.items():
         scores = []
-        scored = score_pictures(model, loader, config.data.test[name].protocol, device)
+        scored = score_pictures(model, loader, parts[name].protocol, device)
         for score, *pictures in tqdm(scored, name, len(loader), leave=False, disable=None):
             if stop.received:
                 return None
             if len(scores) < STRIPS_PER_SET:
                 curves.add_image(f"{name}/{score.name} (input, restored, target)", strip(*pictures), step)
             scores.append(score)
-        set_psnrs.append(mean(score.psnr for score in scores))
-        add_scalars(curves, {f"{name}/psnr": set_psnrs[-1], f"{name}/ssim": mean(s.ssim for s in scores)}, step)
+        means = summary(scores)["restored"]
+        set_psnrs.append(means["psnr"])
+        add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)
     return mean(set_psnrs)
 
 

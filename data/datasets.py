@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.degradations import DEGRADATIONS
 from data.layouts import Pair
 from data.pictures import read_picture
 from data.sampler import EpochSampler
@@ -34,16 +35,30 @@ def to_8bit(picture: Tensor) -> np.ndarray:
     return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
+def centre(picture: Tensor, height: int, width: int) -> Tensor:
+    """The middle of a picture: (3, H, W) -> (3, height, width)."""
+    top, left = (picture.shape[-2] - height) // 2, (picture.shape[-1] - width) // 2
+    return picture[:, top : top + height, left : left + width]
+
+
 class PairedPictures(Dataset[Sample]):
     """Samples from pairs of files: whole pictures, or with ``augment`` what that makes of them.
 
-    An item is asked for by its index or, in training, by (epoch, index) from ``EpochSampler``.
+    An item is asked for by its index or, in training, by (epoch, index) from ``EpochSampler``; all that is drawn for
+    it follows from these and ``seed``.
+
+    Args:
+        degrade: a key of data.degradations.DEGRADATIONS; the pictures are clean, and the inputs are made from them
+            after the augmentation.
     """
 
-    def __init__(self, pairs: list[Pair], augment: PairedCropFlip | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, pairs: list[Pair], augment: PairedCropFlip | None = None, seed: int = 0, degrade: str | None = None
+    ) -> None:
         self.pairs = pairs
         self.augment = augment
         self.seed = seed
+        self.degrade = degrade
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -51,19 +66,31 @@ class PairedPictures(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         pair = self.pairs[index]
-        input, target = (to_tensor(read_picture(path)) for path in (pair.input, pair.target))
+        input = to_tensor(read_picture(pair.input))
+        target = input if pair.target == pair.input else to_tensor(read_picture(pair.target))
+        if pair.centred:
+            target = centre(target, *input.shape[-2:])
         if self.augment is not None:
             input, target = self.augment(input, target, seed=(self.seed, epoch, index))
+        if self.degrade is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            degraded = DEGRADATIONS[self.degrade](target.permute(1, 2, 0).numpy(), rng)
+            input = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))
         return {"name": pair.name, "input": input, "target": target}
 
 
 def train_loader(
-    pairs: list[Pair], crop_size: tuple[int, int], batch_size: int, seed: int, num_workers: int
+    pairs: list[Pair],
+    crop_size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    num_workers: int,
+    degrade: str | None = None,
 ) -> tuple[DataLoader, EpochSampler]:
     """Batches of augmented crops, float32 (N, 3, *crop_size); the last one of an epoch may be smaller."""
     sampler = EpochSampler(len(pairs), seed)
     loader = DataLoader(
-        PairedPictures(pairs, PairedCropFlip(crop_size), seed),
+        PairedPictures(pairs, PairedCropFlip(crop_size), seed, degrade),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=_processes(num_workers),

@@ -1,67 +1,117 @@
 """How data sets name their files, and which input goes with which target.
 
-A layout is two lists of patterns, one for inputs and one for targets, matched against a file's path below the data
-set's folder, without its suffix and without regard to case. ``{name}`` stands for a part that must be the same on
-both sides, as short as it can be; ``*`` for anything. Of several patterns the first that fits counts. Two files are
-partners when they have the same parts; several inputs may share a target.
+A layout is a list of rules, a rule two patterns, one for inputs and one for targets. They are matched against a
+file's path below the set's folder, without its suffix and without regard to case:
+
+- ``{name}``, any name, stands for a part that is the same on both sides, as short as it can be;
+- ``{number}`` for digits whose value is the same;
+- ``*`` for anything.
+
+Two files are partners when they have the same parts; several inputs may share a target. A rule without ``{...}``
+pairs the first input with the first target and so on, in sorted order. The first rule that fits a folder is the one
+that counts. A configuration may give one rule of its own in a layout's place: ``layout: ["in/{id}_n", "out/{id}"]``.
 """
 
 import os
 import re
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.pictures import SUFFIXES, picture_size
-from utils.errors import InputError
+from data.pictures import SUFFIXES
+from utils.errors import InputError, listed
 
+Rule = tuple[str, str]
 
-@dataclass(frozen=True)
-class Layout:
-    """Patterns of the inputs and of the targets."""
-
-    inputs: tuple[str, ...]
-    targets: tuple[str, ...]
-
-
-LAYOUTS = {
-    "plain": Layout(inputs=("input/{id}",), targets=("target/{id}",)),
-    # 1400_1.png -> 1400.png: RESIDE's ITS, OTS and SOTS, as published and as packed by the authors
-    "reside": Layout(inputs=("hazy/{id}_*", "hazy/{id}"), targets=("gt/{id}", "clear/{id}")),
+LAYOUTS: dict[str, tuple[Rule, ...]] = {
+    "plain": (("input/{id}", "target/{id}"),),
+    # 1400_1.png -> 1400.png: RESIDE's ITS, OTS and SOTS as packed by the authors and as published
+    "reside": (
+        ("hazy/{id}_*", "gt/{id}"),
+        ("hazy/{id}_*", "clear/{id}"),
+        ("hazy/{id}", "gt/{id}"),
+        ("hazy/{id}", "clear/{id}"),
+    ),
+    # 12_0.86_1.4.png -> 12.png as published, the same name as packed by the authors
+    "haze4k": (("haze/{id}_*", "gt/{id}"), ("hazy/{id}_*", "clear/{id}"), ("in/{id}", "gt/{id}")),
+    # Dense-Haze, NH-HAZE, O-HAZE, I-HAZE: 01_hazy.png, or 01_outdoor_hazy.jpg, in one folder or in two
+    "real_haze": (("{number}_*hazy", "{number}_*gt"), ("hazy/{number}*", "gt/{number}*")),
+    # GoPro with a folder for each sequence as published (blur_gamma beside it is left alone), flat as packed by the
+    # authors, and as packed by Restormer
+    "gopro": (
+        ("{sequence}/blur/{id}", "{sequence}/sharp/{id}"),
+        ("blur/{id}", "sharp/{id}"),
+        ("blur/{a}blur{b}", "sharp/{a}gt{b}"),
+        ("blur/{a}blur{b}", "gt/{a}gt{b}"),
+        ("input/{id}", "target/{id}"),
+        ("input_crops/{id}", "target_crops/{id}"),
+    ),
+    # RealBlur's scenes as published, which its lists split; and as packed by Restormer
+    "realblur": (("{scene}/blur/blur_{id}", "{scene}/gt/gt_{id}"), ("input/{id}", "target/{id}")),
+    # DPDD as published: the names of a pair differ, their order is the same; and as packed by Restormer, its combined
+    # view (inputC)
+    "dpdd": (("source/*", "target/*"), ("inputC/{id}", "target/{id}"), ("inputC_crops/{id}", "target_crops/{id}")),
+    # CSD, SRRS and Snow100K as packed by the authors, and Snow100K as published
+    "snow": (("snow/{id}", "gt/{id}"), ("synthetic/{id}", "gt/{id}")),
 }
+
+# Layouts whose published targets are larger than their inputs by a border: SOTS's indoor targets are 640x480, the
+# hazy pictures 620x460, and every published evaluation takes the targets' centre.
+CENTRED_TARGETS = ("reside",)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded picture and its target; ``name`` is the input's path below the folder, without suffix."""
+    """A degraded picture and its target.
+
+    ``name`` is the input's path below the set's folder, without suffix. Of a target that is larger than its input
+    the centre counts where ``centred`` is set; otherwise the sizes must agree. Of a clean picture that is degraded
+    when it is loaded, input and target are the same file.
+    """
 
     name: str
     input: Path
     target: Path
+    centred: bool = False
 
 
-def find_pairs(folder: str | Path, layout: str) -> list[Pair]:
-    """The pairs below ``folder``, sorted by name.
+def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
+    """The pairs below ``folder``, sorted by name; ``layout`` is a key of LAYOUTS or a rule of one's own.
 
     Raises:
-        InputError: no such folder or layout, no inputs, or pictures without a partner (all are counted, some named).
+        InputError: no such folder or layout, no pairs, or pictures without a partner (all are counted, some named).
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}")
+    if isinstance(layout, str) and layout not in LAYOUTS:
+        raise InputError(
+            f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}, or give [INPUT, TARGET] patterns"
+        )
+    rules = LAYOUTS[layout] if isinstance(layout, str) else (layout,)
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; --data.root and the set's folder say where the pictures are")
-    pictures = _pictures_below(folder)
-    patterns = LAYOUTS[layout]
-    inputs = _match(pictures, patterns.inputs)
-    targets = _match(pictures, patterns.targets)
-    if not inputs:
+    pictures = pictures_below(folder)
+    problems: dict[int, str] = {}
+    for rule in rules:
+        pairs, problem = _apply(rule, pictures)
+        if pairs and not problem:
+            return [replace(pair, centred=layout in CENTRED_TARGETS) for pair in pairs]
+        if problem:
+            problems.setdefault(len(pairs), problem)
+    if not problems:
         raise InputError(
             f"{folder}: no input pictures; layout {layout!r} looks for "
-            f"{' or '.join(patterns.inputs)} with {' or '.join(patterns.targets)}"
+            + " or ".join(f"{input} with {target}" for input, target in rules)
         )
-    return _join(folder, inputs, targets)
+    raise InputError(problems[max(problems)])  # the rule that pairs the most says best what is missing
+
+
+def find_clean(folder: str | Path) -> list[Pair]:
+    """Every picture below ``folder`` as a pair with itself, to be degraded when it is loaded.
+
+    Raises:
+        InputError: no such folder, or no pictures.
+    """
+    pictures = pictures_below(Path(folder))
+    if not pictures:
+        raise InputError(f"{folder}: no pictures in the folder")
+    return [Pair(name, path, path) for name, path in pictures]
 
 
 def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pair]:
@@ -71,53 +121,30 @@ def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pa
         InputError: as ``find_pairs``.
     """
     folders = [Path(input_folder), Path(target_folder)]
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder")
-    inputs, targets = (_pictures_below(folder) for folder in folders)
+    inputs, targets = (pictures_below(folder) for folder in folders)
     if not inputs:
         raise InputError(f"{folders[0]}: no pictures in the folder")
-    targets = _match(targets, ("{id}",))
-    same_name = _match(inputs, ("{id}",))
-    if not same_name.keys() <= targets.keys():
-        by_prefix = _match(inputs, ("{id}_*", "{id}"))
-        if by_prefix.keys() <= targets.keys():
-            return _join(folders[0], by_prefix, targets)
-    return _join(folders[0], same_name, targets)
+    targets = _match(targets, "{id}")
+    same_name = _match(inputs, "{id}")
+    by_prefix = _match(inputs, "{id}_*")
+    by_prefix = by_prefix if sum(map(len, by_prefix.values())) == len(inputs) else {}
+    for grouped in (same_name, by_prefix):
+        if grouped and grouped.keys() <= targets.keys():
+            same_name = grouped
+            break
+    if problem := _unpaired(same_name, targets):
+        raise InputError(problem)
+    return _join(same_name, targets)
 
 
-def check_sizes(pairs: Iterable[Pair]) -> None:
-    """Look at every picture's header, so that a run does not meet a broken one after hours.
+def pictures_below(folder: Path) -> list[tuple[str, Path]]:
+    """(path below the folder without suffix, path) of each picture, sorted; links are followed, each once.
 
     Raises:
-        InputError: a picture is unreadable or cut off, or a pair differs in size (all are counted, some named).
+        InputError: no such folder.
     """
-    pairs = list(pairs)
-    paths = {path for pair in pairs for path in (pair.input, pair.target)}
-
-    def size_or_error(path: Path) -> tuple[int, int] | InputError:
-        try:
-            return picture_size(path)
-        except InputError as error:
-            return error
-
-    with ThreadPoolExecutor(16) as pool:
-        sizes = dict(zip(paths, pool.map(size_or_error, paths), strict=True))
-    broken = sorted(str(size) for size in sizes.values() if isinstance(size, InputError))
-    if broken:
-        raise InputError(_listed(broken, "broken picture"))
-    different = [
-        f"{pair.input} ({sizes[pair.input][1]}x{sizes[pair.input][0]}) and "
-        f"{pair.target} ({sizes[pair.target][1]}x{sizes[pair.target][0]})"
-        for pair in pairs
-        if sizes[pair.input] != sizes[pair.target]
-    ]
-    if different:
-        raise InputError(_listed(different, "pair of different size"))
-
-
-def _pictures_below(folder: Path) -> list[tuple[str, Path]]:
-    """(path below the folder without suffix, path) of each picture, sorted; links are followed, each once."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     found = []
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
@@ -133,43 +160,68 @@ def _pictures_below(folder: Path) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
-def _match(
-    pictures: list[tuple[str, Path]], patterns: tuple[str, ...]
-) -> dict[tuple[str, ...], list[tuple[str, Path]]]:
-    """The pictures that fit one of the patterns, by the parts that stand for ``{...}``."""
-    compiled = [_compile(pattern) for pattern in patterns]
+def _apply(rule: Rule, pictures: list[tuple[str, Path]]) -> tuple[list[Pair], str | None]:
+    """The pairs that a rule makes, and what is wrong with the rest; ([], None) where it fits no input."""
+    inputs, targets = (_match(pictures, pattern) for pattern in rule)
+    if not inputs:
+        return [], None
+    if "{" not in rule[0]:
+        (inputs,), (targets,) = inputs.values(), targets.values() or [[]]
+        if len(inputs) != len(targets):
+            what = f"{len(inputs)} pictures in {rule[0]} and {len(targets)} in {rule[1]}"
+            return [], f"{inputs[0][1].parent}: {what}, which are paired in sorted order"
+        return [Pair(*input, target) for input, (_, target) in zip(inputs, targets, strict=True)], None
+    pairs = _join(inputs, targets)
+    return pairs, _unpaired(inputs, targets) or _unplaced(pictures, inputs, targets)
+
+
+Grouped = dict[tuple[str, ...], list[tuple[str, Path]]]
+
+
+def _match(pictures: list[tuple[str, Path]], pattern: str) -> Grouped:
+    """The pictures that fit a pattern, by the parts that stand for ``{...}``."""
+    compiled = _compile(pattern)
     matched = {}
     for name, path in pictures:
-        for pattern in compiled:
-            if match := pattern.fullmatch(name):
-                key = tuple(value.casefold() for _, value in sorted(match.groupdict().items()))
-                matched.setdefault(key, []).append((name, path))
-                break
+        if match := compiled.fullmatch(name):
+            parts = sorted(match.groupdict().items())
+            key = tuple(str(int(value)) if part == "number" else value.casefold() for part, value in parts)
+            matched.setdefault(key, []).append((name, path))
     return matched
 
 
 def _compile(pattern: str) -> re.Pattern:
-    parts = re.split(r"(\{\w+\}|\*)", pattern)
-    regex = "".join(
-        f"(?P<{part[1:-1]}>.+?)" if part.startswith("{") else ".*" if part == "*" else re.escape(part) for part in parts
-    )
+    regex = ""
+    for part in re.split(r"(\{\w+\}|\*)", pattern):
+        if part == "{number}":
+            regex += r"(?P<number>\d+)(?!\d)"
+        elif part.startswith("{"):
+            regex += f"(?P<{part[1:-1]}>.+?)"
+        else:
+            regex += ".*" if part == "*" else re.escape(part)
     return re.compile(regex, re.IGNORECASE)
 
 
-def _join(folder: Path, inputs: dict, targets: dict) -> list[Pair]:
-    alone = [path for key in inputs.keys() - targets.keys() for _, path in inputs[key]]
-    if alone:
-        raise InputError(_listed(sorted(map(str, alone)), "input picture without a target"))
-    alone = [path for key in targets.keys() - inputs.keys() for _, path in targets[key]]
-    if alone:
-        raise InputError(_listed(sorted(map(str, alone)), "target picture without an input"))
-    double = [f"{paths[0][1]} and {paths[1][1]}" for paths in targets.values() if len(paths) > 1]
-    if double:
-        raise InputError(_listed(sorted(double), f"target in {folder} that is there twice"))
-    pairs = [Pair(name, path, targets[key][0][1]) for key, found in inputs.items() for name, path in found]
+def _join(inputs: Grouped, targets: Grouped) -> list[Pair]:
+    pairs = [Pair(*found, targets[key][0][1]) for key in inputs.keys() & targets.keys() for found in inputs[key]]
     return sorted(pairs, key=lambda pair: pair.name)
 
 
-def _listed(items: list[str], what: str, show: int = 5) -> str:
-    more = f" and {len(items) - show} more" if len(items) > show else ""
-    return f"{len(items)} {what}{'s' if len(items) > 1 else ''}: {', '.join(items[:show])}{more}"
+def _unpaired(inputs: Grouped, targets: Grouped) -> str | None:
+    """What has no partner, or more targets than one."""
+    for one, other, what in (
+        (inputs, targets, "input picture(s) without a target"),
+        (targets, inputs, "target picture(s) without an input"),
+    ):
+        if alone := sorted(str(path) for key in one.keys() - other.keys() for _, path in one[key]):
+            return listed(alone, what)
+    double = [f"{paths[0][1]} and {paths[1][1]}" for paths in targets.values() if len(paths) > 1]
+    return listed(sorted(double), "target(s) there twice") if double else None
+
+
+def _unplaced(pictures: list[tuple[str, Path]], inputs: Grouped, targets: Grouped) -> str | None:
+    """Pictures beside the paired ones whose names fit neither pattern."""
+    placed = {path for grouped in (inputs, targets) for found in grouped.values() for _, path in found}
+    folders = {path.parent for path in placed}
+    rest = sorted(str(path) for _, path in pictures if path not in placed and path.parent in folders)
+    return listed(rest, "picture(s) with a name that does not fit the layout") if rest else None

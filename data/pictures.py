@@ -1,7 +1,10 @@
 """Pictures on disk: RGB, 8 or 16 bit, whatever the file holds (grey, alpha, palette, CMYK)."""
 
 import contextlib
+import os
+import zlib
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -37,7 +40,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     if not _is_complete(content[:2].tobytes(), content[-END_MARKER_REACH:].tobytes()):
         raise InputError(f"{path}: the picture is cut off (its end is missing): fetch it again or remove its pair")
     picture = None
-    if content.size:
+    if content.size and _is_intact(content):
         with contextlib.suppress(cv2.error):  # a size beyond OpenCV's limit, for one
             picture = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if picture is None:
@@ -61,26 +64,57 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
     path.write_bytes(content.tobytes())
 
 
-def picture_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) as ``read_picture`` gives it, from the header alone.
+class Header(NamedTuple):
+    """Sides in pixels as ``read_picture`` gives them, and the kind of pixels in Pillow's words: RGB, L (grey), P ..."""
+
+    height: int
+    width: int
+    mode: str
+
+
+def picture_header(path: str | Path) -> Header:
+    """What the file says of itself; no pixel is decoded.
 
     Raises:
         InputError: the file is missing, not a picture or cut off.
     """
     try:
         with open(path, "rb") as file:
-            start = file.read(2)
-            length = file.seek(0, 2)
-            file.seek(max(0, length - END_MARKER_REACH))
-            if not _is_complete(start, file.read()):
-                raise InputError(f"{path}: the picture is cut off (its end is missing): fetch it again")
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if picture.getexif().get(0x0112, 1) >= 5:  # an orientation that swaps the sides
-                width, height = height, width
+            with Image.open(file) as picture:
+                width, height = picture.size
+                mode = picture.mode
+                # Asked for its EXIF data a PNG without any before its pixels decodes all of them.
+                has_exif = picture.format != "PNG" or "exif" in picture.info
+                if has_exif and picture.getexif().get(0x0112, 1) >= 5:  # an orientation that swaps the sides
+                    width, height = height, width
+            start = _read_at(file, 0, 2)
+            end = _read_at(file, max(0, os.fstat(file.fileno()).st_size - END_MARKER_REACH), END_MARKER_REACH)
     except OSError as error:
         raise InputError(f"{path}: not a readable picture: {error.strerror or 'unknown format'}") from None
-    return height, width
+    if not _is_complete(start, end):
+        raise InputError(f"{path}: the picture is cut off (its end is missing): fetch it again")
+    return Header(height, width, mode)
+
+
+def _is_intact(content: np.ndarray) -> bool:
+    """Whether the checksums of a PNG's chunks are right; libpng would write about a wrong one to stderr itself."""
+    if content[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
+        return True
+    data, position = memoryview(content), 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4])
+        end = position + 8 + length
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            return False
+        if data[position + 4 : position + 8] == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
+def _read_at(file: BinaryIO, position: int, length: int) -> bytes:
+    file.seek(position)
+    return file.read(length)
 
 
 def _is_complete(start: bytes, end: bytes) -> bool:

@@ -13,7 +13,8 @@ import pytest
 import skimage.data
 import torch
 
-from data.degradations import haze, smooth_depth
+from data.degradations import haze
+from data.depth import smooth_depth
 from data.pictures import write_picture
 
 ROOT = Path(__file__).parent.parent

@@ -14,9 +14,10 @@ from PIL import Image
 from data.datasets import PairedPictures, to_tensor, train_loader
 from data.degradations import haze
 from data.depth import depth_from_disparity, smooth_depth
-from data.layouts import check_sizes, find_pairs, pair_folders
-from data.pictures import picture_size, read_picture, write_picture
+from data.layouts import find_pairs, pair_folders
+from data.pictures import picture_header, read_picture, write_picture
 from data.sampler import EpochSampler
+from data.survey import check_pairs
 from data.transforms import PairedCropFlip
 from utils.errors import InputError
 from utils.padding import extend
@@ -60,7 +61,7 @@ def test_exif_orientation_counts_for_pixels_and_size(tmp_path):
     path = saved(tmp_path / "turned.jpg", CHELSEA, exif=exif)
     height, width = CHELSEA.shape[:2]
     assert read_picture(path).shape == (width, height, 3)
-    assert picture_size(path) == (width, height)
+    assert picture_header(path)[:2] == (width, height)
 
 
 def broken_files(folder):
@@ -79,7 +80,7 @@ def broken_files(folder):
 
 def test_broken_pictures_are_named(tmp_path):
     for path in broken_files(tmp_path):
-        for look in (read_picture, picture_size):
+        for look in (read_picture, picture_header):
             with pytest.raises(InputError, match=path.name):
                 look(path)
 
@@ -88,7 +89,7 @@ def test_reside_pairs_many_inputs_with_one_target(reside):
     pairs = find_pairs(reside / "train", "reside")
     assert [pair.name for pair in pairs] == ["hazy/10_1", "hazy/10_2", "hazy/11_1", "hazy/11_2", "hazy/12_1"]
     assert [pair.target.name for pair in pairs] == ["10.png", "10.png", "11.png", "11.png", "12.png"]
-    check_sizes(pairs)
+    check_pairs(pairs)
 
 
 def test_reside_as_published_and_other_spellings(reside):
@@ -140,10 +141,10 @@ def test_sizes_and_broken_pictures_are_found_before_training(reside):
     pairs = find_pairs(reside / "train", "reside")
     saved(reside / "train" / "gt" / "12.png", CHELSEA)
     with pytest.raises(InputError, match=r"1 pair of different size: .*12_1.png \(100x70\) and .*12.png \(451x300\)"):
-        check_sizes(pairs)
+        check_pairs(pairs)
     (reside / "train" / "hazy" / "10_2.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"1 broken picture: .*10_2.png"):
-        check_sizes(pairs)
+        check_pairs(pairs)
 
 
 def test_crop_and_flip_are_the_same_for_both_pictures():

@@ -7,7 +7,8 @@ import sys
 import pytest
 from conftest import ROOT, assert_refused, run_script
 
-from data.layouts import check_sizes, find_pairs
+from data.layouts import find_pairs
+from data.survey import check_pairs
 
 
 def test_demo_data_is_shaped_like_reside_with_unseen_test_photographs(tmp_path):
@@ -16,7 +17,7 @@ def test_demo_data_is_shaped_like_reside_with_unseen_test_photographs(tmp_path):
         assert result.returncode == 0, result.stderr
     assert_refused(run_script("-m data.demo", "--outptu", tmp_path), "--outptu")
     pairs = {split: find_pairs(tmp_path / split, "reside") for split in ("train", "test")}
-    check_sizes(pairs["train"] + pairs["test"])
+    check_pairs(pairs["train"] + pairs["test"])
     assert [len(pairs[split]) for split in ("train", "test")] == [96, 8]
     photographs = [{pair.target.stem for pair in pairs[split]} for split in ("train", "test")]
     assert not photographs[0] & photographs[1]

@@ -170,30 +170,6 @@ def test_help_explains_every_key_and_print_config_prints_them():
     assert config["model"]["pool_sizes"] == [8, 4, 2]
 
 
-@pytest.mark.parametrize(
-    "name, recipe",
-    [
-        (
-            "its",
-            {"epochs": 300, "batch_size": 4, "lr": 1e-4, "warmup_epochs": 3, "clip_norm": 0.001, "validate_every": 10},
-        ),
-        (
-            "ots",
-            {"epochs": 30, "batch_size": 8, "lr": 1e-4, "warmup_epochs": 1, "clip_norm": 0.01, "validate_every": 1},
-        ),
-    ],
-)
-def test_configs_carry_the_released_recipes_and_start(reside, name, recipe):
-    file = ROOT / "configs" / f"dehazing_{name}.yaml"
-    config = yaml.safe_load(run_script("train.py", "--config", file, "--print_config").stdout)
-    assert {key: config["train"][key] for key in recipe} == recipe
-    assert config["data"]["crop_size"] == 256
-    assert config["model"]["num_blocks"] == 4
-    small = ["--model.num_blocks=1", "--data.crop_size=64", "--train.epochs=2", "--train.warmup_epochs=1"]
-    result = run_script("train.py", "--config", file, "--data.root", reside, "--output", reside / "run", *small)
-    assert result.returncode == 0, result.stderr
-
-
 def test_wrong_keys_and_values_are_refused(reside, tmp_path):
     output = tmp_path / "out"
     assert_refused(train_tiny(reside, output, "--train.learning_rate", "1"), "--train.learning_rate")
@@ -228,7 +204,7 @@ def test_wrong_data_is_refused_before_training(reside, tmp_path):
 def test_a_picture_that_breaks_only_when_decoded_is_named(reside, tmp_path, workers):
     path = reside / "train" / "hazy" / "10_1.png"
     content = bytearray(path.read_bytes())
-    content[40:2000] = bytes(1960)  # the header and the end are whole
+    content[60:2000] = bytes(1940)  # the header and the end are whole
     path.write_bytes(content)
     assert_refused(train_tiny(reside, tmp_path / "out", "--data.num_workers", workers), path, "not a readable picture")
 

@@ -1,10 +1,12 @@
 """The configuration: typed keys from one YAML file, each of which the command line may override."""
 
+import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_parsing_settings
 
 from utils.errors import InputError
 
@@ -18,7 +20,7 @@ class ModelConfig:
     name: Literal["irnext"] = "irnext"
     """Network, a key of models.MODELS."""
     num_blocks: int = 4
-    """Residual blocks per CNNBlock; 4 for dehazing and desnowing, 14 for motion deblurring."""
+    """Residual blocks per CNNBlock; 4 for dehazing and desnowing, 14 for motion deblurring, 16 for deraining."""
     channels: int = 32
     """Width at full size; a multiple of 8."""
     mean_window: float | None = None
@@ -43,18 +45,69 @@ class LossConfig:
 class SetConfig:
     """Where a set's pictures are and how they are paired"""
 
-    folder: str = "."
-    """Folder below data.root."""
-    layout: str = "plain"
-    """How files are named and paired, a key of data.layouts.LAYOUTS."""
+    folder: tuple[str, ...] | str = "."
+    """Folder below data.root, in any case; of several names the first that is there counts."""
+    layout: tuple[str, str] | str = "plain"
+    """How files are named and paired: a key of data.layouts.LAYOUTS, or [INPUT, TARGET] patterns of your own."""
+    only: tuple[int, int] | str | None = None
+    """A part of the folder: [FIRST, LAST] of its pictures' numbers, or a text file below data.root that lists it."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The names to look for, in this order."""
+        return (self.folder,) if isinstance(self.folder, str) else tuple(self.folder)
+
+
+@dataclass(kw_only=True)
+class TrainSetConfig(SetConfig):
+    """A training set"""
+
+    degrade: Literal["haze", "rain", "snow", "motion_blur", "defocus"] | None = None
+    """The folder holds clean pictures (no layout), and this is done to each when it is loaded; null: it holds pairs."""
+
+
+@dataclass(kw_only=True)
+class PublishedScore:
+    """What somebody reported for a set"""
+
+    psnr: float | None = None
+    """In dB."""
+    ssim: float | None = None
+    """By the set's protocol, as far as it is known."""
+    mae: float | None = None
+    """Mean absolute error."""
+    lpips: float | None = None
+    """LPIPS (AlexNet)."""
+    source: str
+    """Whose figures they are, and how they are known."""
+
+
+@dataclass(kw_only=True)
+class SubsetConfig:
+    """A part of a test set that is scored by itself as well"""
+
+    positions: str
+    """NumPy file below the set's folder: positions in its sorted order, counted from 1. Left out where it is absent."""
+    published: PublishedScore | None = None
+    """Printed beside the score."""
 
 
 @dataclass(kw_only=True)
 class TestSetConfig(SetConfig):
     """A test set"""
 
-    protocol: Literal["rgb", "y", "dehazing"] = "rgb"
+    protocol: Literal["rgb", "y", "dehazing", "defocus", "realblur"] = "rgb"
     """How it is scored, a key of utils.metrics.PROTOCOLS."""
+    optional: bool = False
+    """Left out where its folder is not there."""
+    subsets: dict[str, SubsetConfig] = field(default_factory=dict)
+    """Parts of it that are scored by themselves as well."""
+    published: PublishedScore | None = None
+    """Printed beside the score."""
+    shares_scenes: bool = False
+    """The published split has scenes in training and test: data.check does not fail for it, and the results say so."""
+    note: str | None = None
+    """What a reader of the score must know."""
 
 
 @dataclass(kw_only=True)
@@ -63,10 +116,14 @@ class DataConfig:
 
     root: str
     """Folder of the data set."""
-    train: SetConfig
-    """The training set: folder and layout."""
+    train: TrainSetConfig
+    """The training set: folder, layout."""
+    validation: dict[str, TestSetConfig] | None = None
+    """Sets that are scored during training, best.pt by their mean PSNR; null: the test sets, as in this field."""
     test: dict[str, TestSetConfig]
-    """Test sets by name, each with folder, layout and protocol (rgb, y or dehazing)."""
+    """Test sets by name, each with folder, layout and protocol (rgb, y, dehazing, defocus or realblur)."""
+    test_average: bool = False
+    """Print the mean over the test sets as well, as in deraining."""
     crop_size: int | tuple[int, int] = 256
     """Side of the random training crop, or [height, width]; multiples of 32, at least 64."""
     num_workers: int = 4
@@ -75,6 +132,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "data.num_workers must not be negative")
         _require(len(self.test) > 0, "data.test needs at least one test set")
+        _require(self.validation is None or len(self.validation) > 0, "data.validation needs a set, or is null")
 
     @property
     def crop(self) -> tuple[int, int]:
@@ -141,11 +199,17 @@ class ScriptParser(ArgumentParser):
 
     def __init__(self, *args, **options) -> None:
         super().__init__(*args, **{"exit_on_error": False, **options})
+        self.files: list[str] = []
 
     def add_config(self) -> None:
         """``--config FILE`` and an option for every key of ``Config``."""
         self.add_argument("--config", action="config", help="YAML file of the task (configs/)", required=True)
         self.add_class_arguments(Config)
+
+    def parse_path(self, path: str | os.PathLike, **options) -> Namespace:
+        """Read a configuration file, together with what it builds on."""
+        self.files.append(str(path))
+        return self.parse_string(yaml.safe_dump(read_yaml(Path(path)), sort_keys=False), **options)
 
     def parse(self) -> Namespace:
         """The command line's values; sections are instances of their dataclasses.
@@ -156,12 +220,53 @@ class ScriptParser(ArgumentParser):
         try:
             return self.instantiate(self.parse_args())
         except (ArgumentError, ValueError, TypeError) as error:
-            raise InputError(f"{' '.join(str(error).split())} (--help lists the keys)") from None
+            where = " or ".join([*self.files, "the command line"])
+            raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file, on top of those of its ``base``: a file beside it whose keys it repeats or adds to.
+
+    Raises:
+        InputError: a file is missing or malformed, or stands on itself.
+    """
+    chain: list[dict[str, Any]] = []
+    files = [path]
+    while True:
+        try:
+            values = get_loader("yaml")(files[-1].read_text())
+        except OSError as error:
+            raise InputError(f"{files[-1]}: cannot read the configuration: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{files[-1]}: not a YAML file: {_one_line(error)}") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{files[-1]}: no keys; a configuration has sections such as model, data and train")
+        base = values.pop("base", None)
+        chain.append(values)
+        if base is None:
+            break
+        files.append(files[-1].parent / str(base))
+        if files[-1].resolve() in [file.resolve() for file in files[:-1]]:
+            raise InputError(f"{path}: builds on itself: {' -> '.join(map(str, files))}")
+    merged: dict[str, Any] = {}
+    for values in reversed(chain):
+        merged = _merge(merged, values)
+    return merged
+
+
+def _merge(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _merge(below.get(key), value) for key, value in above.items()}
 
 
 def config_of(args: Namespace) -> Config:
     """The ``Config`` among the parsed values."""
     return Config(**{key: args[key] for key in Config.__dataclass_fields__})
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _plain(value: Any) -> Any:

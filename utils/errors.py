@@ -1,11 +1,18 @@
 """How the scripts end: one clear line and a status, never a traceback for what the user can mend."""
 
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 
 
 class InputError(Exception):
     """Wrong use or bad input; the message is one line that names the file or key and says what to do."""
+
+
+def listed(items: Sequence[str], what: str, show: int = 5) -> str:
+    """``listed(["a.png", "b.png"], "broken picture(s)")`` is "2 broken pictures: a.png, b.png"; a long list is cut."""
+    more = f" and {len(items) - show} more" if len(items) > show else ""
+    return f"{len(items)} {what.replace('(s)', '' if len(items) == 1 else 's')}: {', '.join(items[:show])}{more}"
 
 
 def run_script(main: Callable[[], int | None]) -> None:
@@ -16,17 +23,27 @@ def run_script(main: Callable[[], int | None]) -> None:
     """
     sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is written
     try:
-        sys.exit(main())
-    except InputError as error:
-        message = str(error)
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        status = main()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
+        status = 130
+    except Exception as error:
+        status = _report(error)
+        # The frames of the traceback hold the loader. Let go of now it ends its workers; at exit Python would do so by
+        # SIGTERM, which they leave to their parent, and wait for them for ever.
+        traceback.clear_frames(error.__traceback__)
+    sys.exit(status)
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, InputError):
+        message = str(error)
+    elif isinstance(error, OSError) and error.strerror is not None:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        traceback.print_exception(error)
+        return 1
     # An error raised in a loader's worker process arrives with that process's traceback around it.
     line = message.strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.InputError: ")
     print(f"error: {line}", file=sys.stderr)
-    sys.exit(2)
+    return 2

@@ -1,7 +1,7 @@
 """Scoring a set of pictures."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,25 +13,37 @@ from utils.metrics import PROTOCOLS
 
 @dataclass(frozen=True)
 class Score:
-    """One picture's scores; ``seconds`` is the network's time, padding included, on a synchronised device."""
+    """One picture's scores, by the metric's name, before and after restoration.
+
+    ``seconds`` is the network's time, padding included, on a synchronised device.
+    """
 
     name: str
-    input_psnr: float
-    input_ssim: float
-    psnr: float
-    ssim: float
+    input: dict[str, float]
+    restored: dict[str, float]
     seconds: float
 
 
 def score_pictures(
-    model: nn.Module, samples: Iterable[dict], protocol: str, device: torch.device
+    model: nn.Module,
+    samples: Iterable[dict],
+    protocol: str,
+    device: torch.device,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Score, Tensor, Tensor, Tensor]]:
     """Restore and score samples of one picture each (see ``data.datasets.evaluation_loader``), as they come.
 
     Yields the score and input, restored and target (1, 3, H, W) in [0, 1] on the device. Restored pictures are
-    scored unquantised unless the protocol says otherwise. The model must be in eval mode.
+    scored unquantised unless the protocol says otherwise. The model must be in eval mode. With ``lpips`` (see
+    ``utils.perceptual.load_lpips``) that is a metric as well.
     """
-    score = PROTOCOLS[protocol]
+
+    def score(picture: Tensor, target: Tensor) -> dict[str, float]:
+        values = PROTOCOLS[protocol](picture, target)
+        if lpips is not None:
+            values["lpips"] = lpips(picture, target)
+        return {metric: value.item() for metric, value in values.items()}
+
     for sample in samples:
         input = sample["input"].to(device, non_blocking=True)
         target = sample["target"].to(device, non_blocking=True)
@@ -40,20 +52,8 @@ def score_pictures(
         restored = restore(model, input)
         synchronise(device)
         seconds = time.perf_counter() - start
-        before, after = score(input, target), score(restored, target)
-        yield (
-            Score(
-                name=sample["name"][0],
-                input_psnr=before["psnr"].item(),
-                input_ssim=before["ssim"].item(),
-                psnr=after["psnr"].item(),
-                ssim=after["ssim"].item(),
-                seconds=seconds,
-            ),
-            input,
-            restored,
-            target,
-        )
+        scores = Score(sample["name"][0], score(input, target), score(restored, target), seconds)
+        yield scores, input, restored, target
 
 
 def synchronise(device: torch.device) -> None:

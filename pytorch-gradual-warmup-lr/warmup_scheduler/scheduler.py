@@ -1,5 +1,7 @@
 """Gradual warm-up of the learning rate (Goyal et al., "Accurate, Large Minibatch SGD", 2017), then any schedule."""
 
+import warnings
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -66,7 +68,10 @@ class GradualWarmupScheduler(LRScheduler):
         elif isinstance(self.after_scheduler, ReduceLROnPlateau):
             self.after_scheduler.step(metrics)
         elif self.after_scheduler is not None:
-            self.after_scheduler.step()
+            with warnings.catch_warnings():
+                # Of a run that was resumed here, whose optimizer has not stepped yet in this process.
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                self.after_scheduler.step()
         self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float]:

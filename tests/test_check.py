@@ -1,0 +1,90 @@
+"""python -m data.check on sets that are right, and on sets that are not."""
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from conftest import ROOT, assert_refused, run_script, write_reside
+from PIL import Image
+from shapes import write_shape
+
+from data.pictures import read_picture, write_picture
+from data.survey import appearance
+
+
+def check(name, root, *options):
+    return run_script("-m data.check", "--config", ROOT / "configs" / f"{name}.yaml", "--data.root", root, *options)
+
+
+def test_a_good_set_is_described(reside):
+    grey = cv2.cvtColor(read_picture(reside / "train" / "hazy" / "10_1.png"), cv2.COLOR_RGB2GRAY)
+    Image.fromarray(grey).save(reside / "train" / "hazy" / "10_1.png")
+    result = check("dehazing_its", reside, "--decode")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "train: 5 pairs, 3 targets",
+        "    sizes: 100x70 (8)",
+        "    not RGB: 1 grey; they are read as RGB, without alpha",
+        "    smaller than the crop of 256x256: 8; they are extended by reflection",
+        "test SOTS-Indoor: 2 pairs, 1 targets",
+        "    sizes: 100x70 (3)",
+        "nothing that would stop or spoil a run",
+    ]
+
+
+def test_everything_that_is_wrong_is_named_at_once(reside):
+    train, test = reside / "train", reside / "test"
+    (train / "hazy" / "10_1.png").write_bytes((train / "hazy" / "10_1.png").read_bytes()[:-100])
+    write_picture(train / "gt" / "11.png", np.zeros((10, 10, 3), np.uint8))
+    (test / "gt" / "20.png").rename(test / "gt" / "21.png")
+    result = check("dehazing_its", reside)
+    assert_refused(result, "3 problems", "10_1.png")
+    for line in ("1 broken picture: ", "2 pairs of different size: ", "2 input pictures without a target: "):
+        assert line in result.stdout
+
+
+def test_damage_inside_is_found_by_decoding(reside):
+    path = reside / "train" / "gt" / "12.png"
+    content = bytearray(path.read_bytes())
+    content[60:2000] = bytes(1940)
+    path.write_bytes(content)
+    assert check("dehazing_its", reside).returncode == 0
+    assert_refused(check("dehazing_its", reside, "--decode"), "1 broken picture", path)
+
+
+def test_targets_shared_between_training_and_test(tmp_path):
+    root = write_shape("desnowing_csd", tmp_path / "csd")
+    content = (root / "train2500" / "Gt" / "2.tif").read_bytes()
+    (root / "test2000" / "Gt" / "51.tif").write_bytes(content)
+    result = check("desnowing_csd", root)
+    assert result.returncode == 0
+    assert "1 test target in the training set too: " in result.stdout
+    assert "(known of the published split)" in result.stdout
+
+    root = write_reside(tmp_path / "reside")
+    target = read_picture(root / "train" / "gt" / "11.png")
+    Image.fromarray(target).save(root / "test" / "gt" / "20.jpg", quality=80)
+    (root / "test" / "gt" / "20.png").unlink()
+    assert check("dehazing_its", root).returncode == 0
+    assert_refused(check("dehazing_its", root, "--decode"), "20.jpg is", "11.png")
+
+
+@pytest.mark.parametrize("scale, quality", [(1, 40), (0.5, 90)])
+def test_appearance_survives_compression_and_tells_scenes_apart(tmp_path, scale, quality):
+    bits = {}
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        picture = getattr(skimage.data, name)()
+        write_picture(tmp_path / f"{name}.png", picture)
+        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        Image.fromarray(small).save(tmp_path / f"{name}.jpg", quality=quality)
+        bits[name] = appearance(tmp_path / f"{name}.png")
+        assert np.bitwise_count(bits[name] ^ appearance(tmp_path / f"{name}.jpg")).sum() <= 10
+    others = [np.bitwise_count(bits[a] ^ bits[b]).sum() for a in bits for b in bits if a < b]
+    assert min(others) > 60
+    write_picture(tmp_path / "flat.png", np.full((50, 50, 3), 7, np.uint8))
+    assert appearance(tmp_path / "flat.png") is None
+
+
+def test_wrong_use_of_the_check(tmp_path, reside):
+    assert_refused(check("dehazing_its", tmp_path / "nowhere"), "nowhere: no such folder")
+    assert_refused(check("dehazing_its", reside, "--decoed"), "--decoed")
