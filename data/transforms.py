@@ -2,8 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from data.sampler import derived_seed
 from utils.padding import extend
@@ -16,11 +14,15 @@ class PairedCropFlip:
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
+        from torchvision.transforms import v2  # half of the scripts' start-up, which only training needs
+
         self.size = size
         self.augment = v2.Compose([v2.RandomCrop(size), v2.RandomHorizontalFlip(0.5)])
 
     def __call__(self, input: Tensor, target: Tensor, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """input, target (3, H, W) -> (3, *size) each; what is drawn follows from ``seed`` alone."""
+        from torchvision import tv_tensors
+
         height, width = (max(have, want) for have, want in zip(input.shape[-2:], self.size, strict=True))
         pair = [tv_tensors.Image(extend(picture, height, width)) for picture in (input, target)]
         with torch.random.fork_rng(devices=[]):
