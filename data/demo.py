@@ -22,14 +22,14 @@ from utils.errors import run_script
 HAZES = {"train": 16, "test": 4}
 
 
-def write_demo(output: Path, hazes: dict[str, int] = HAZES, seed: int = 0) -> None:
-    """Write both splits below ``output``, each photograph under so many hazes."""
-    for number, split in enumerate(("train", "test")):
+def write_demo(output: Path, seed: int = 0) -> None:
+    """Write both splits below ``output``."""
+    for number, split in enumerate(HAZES):
         rng = np.random.default_rng([seed, number])
         for name, picture, depth in tqdm(photographs(split), split, len(PHOTOGRAPHS[split]), disable=None):
             write_picture(output / split / "gt" / f"{name}.png", picture)
             clear = picture.astype(np.float32) / 255
-            for index in range(hazes[split]):
+            for index in range(HAZES[split]):
                 beta, airlight = rng.uniform(0.6, 1.8), rng.uniform(0.7, 1)
                 distance = smooth_depth(*picture.shape[:2], rng) if depth is None else depth
                 hazy = haze(clear, distance, beta, airlight)
