@@ -96,7 +96,7 @@ class Method:
         return partial(self.restore, **best), best
 
 
-_DECONVOLUTION = Method("Richardson-Lucy", deconvolve, {"radius": (0.7, 1, 1.5, 2, 3), "iterations": (1, 2, 4, 8, 16)})
+_DECONVOLUTION = Method("Richardson-Lucy", deconvolve, {"radius": (0.7, 1, 1.5, 2), "iterations": (2, 4, 8)})
 _MEDIAN = Method("median", median_filter, {"height": (1, 3, 5, 7), "width": (3, 5, 7, 9)})
 METHODS = {
     "dehazing": Method(

@@ -17,6 +17,7 @@ Writing the same folder again changes nothing.
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -66,14 +67,17 @@ def recoloured(photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_dehazing(folder: Path, variants: dict[str, int], seed: int) -> None:
+    """At half size, so that a training crop shows enough of a picture to tell its haze."""
     for split in ("train", "test"):
         for name, number, clean, depth, rng in clean_pictures(split, variants, seed):
             hazes = (1, 2) if split == "train" else (number,)
             name = f"{name}-{number}" if split == "train" else name
+            clean = cv2.resize(clean, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             write_picture(folder / split / "gt" / f"{name}.png", clean)
             for haze_number in hazes:
                 airlight, beta = rng.uniform(0.7, 1), rng.uniform(0.6, 1.8)
-                distance = smooth_depth(*clean.shape[:2], rng) if depth is None else depth
+                size = clean.shape[:2]
+                distance = smooth_depth(*size, rng) if depth is None else cv2.resize(depth, size[::-1])
                 path = folder / split / "hazy" / f"{name}_{haze_number}_{airlight:.2f}_{beta:.2f}.png"
                 write_picture(path, to_integer(haze(as_float(clean), distance, beta, airlight), np.uint8))
 
