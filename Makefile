@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
 
-.PHONY: help setup demo test test-slow lint
+.PHONY: help setup demo benchmark test test-slow lint
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,10 @@ demo: setup  ## haze real photographs, train a small IRNeXt on them and score it
 	$(RUN) train.py --config configs/demo.yaml --output runs/demo --resume auto
 	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
 	@echo "hazy | restored | target, side by side: results/demo/comparison.png"
+
+benchmark: setup  ## train and score a small network on all five tasks, beside a classical method (half an hour on two cores)
+	$(RUN) benchmarks/embedded.py --output results/benchmark --data datasets/benchmark
+	@echo "the table: results/benchmark/benchmark.md; input | classical | IRNeXt | original: results/benchmark/benchmark.jpg"
 
 test: setup  ## the test suite
 	$(RUN) -m ruff check --quiet .

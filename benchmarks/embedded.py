@@ -1,0 +1,189 @@
+"""Train and score a small network on every task, beside a classical method.
+
+    python benchmarks/embedded.py --output results/benchmark
+    python benchmarks/embedded.py --output results/benchmark --tasks dehazing deraining
+
+The data are photographs that come with scikit-image, degraded (python -m data.benchmark); the recipes are
+configs/benchmark_TASK.yaml; the classical methods (benchmarks/classical.py) choose their parameters on training
+pictures. OUTPUT gets benchmark.md, the table; benchmark.jpg, pictures; and a folder for each task. A second call goes
+on with what is missing. Exit status 1: on some task the network's PSNR is not above both the input's and the classical
+method's.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.classical import METHODS, Restore
+from data.benchmark import TASKS, write_benchmark
+from data.datasets import PairedPictures, to_8bit
+from data.photographs import PHOTOGRAPHS
+from data.sets import pairs_of_set
+from utils.checkpoint import load_model
+from utils.config import Config, ScriptParser, config_of
+from utils.errors import run_script
+from utils.inference import restore
+from utils.logging import git_commit, versions
+from utils.metrics import PROTOCOLS
+from utils.sheet import comparison_sheet
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = ("input", "classical", "restored")
+
+
+def main() -> int:
+    about, _, details = __doc__.split("\n\n")
+    parser = ScriptParser(prog="benchmarks/embedded.py", description=f"{about} {details}")
+    parser.add_argument("--output", type=Path, default=Path("results/benchmark"), help="folder of the results")
+    parser.add_argument("--data", type=Path, default=Path("datasets/benchmark"), help="folder of the pictures")
+    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS), help="only these")
+    parser.add_argument("--epochs", type=int, help="of training, in place of the configurations'")
+    args = parser.parse()
+
+    results = {task: result_of(task, args.data, args.output, args.epochs) for task in args.tasks}
+    report = f"{table(results)}\n\n{how_it_was_made(results)}\n"
+    (args.output / "benchmark.md").write_text(report)
+    print(report)
+    rows = [np.load(args.output / task / "row.npz") for task in args.tasks]
+    sheet = comparison_sheet([tuple(row.values()) for row in rows])
+    cv2.imwrite(str(args.output / "benchmark.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    behind = [task for task, result in results.items() if not is_ahead(result)]
+    if behind:
+        print(f"not above the input and the classical method: {', '.join(behind)}", file=sys.stderr)
+    return 1 if behind else 0
+
+
+def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
+    """The scores of a task: those that stand in its folder, or else what it takes to have them."""
+    folder = output / task
+    if (folder / "result.json").exists():
+        return json.loads((folder / "result.json").read_text())
+    start = time.monotonic()
+    print(f"\n{task}", flush=True)
+    write_benchmark(data, [task])
+    common = ["--config", ROOT / f"configs/benchmark_{task}.yaml", "--data.root", data / task]
+    length = [] if epochs is None else ["--train.epochs", epochs]
+    call("train.py", *common, "--output", folder, "--resume", "auto", *length)
+    weights = folder / "checkpoints" / "best.pt"
+    call("test.py", *common, "--weights", weights, "--output", folder)
+
+    parser = ScriptParser()
+    parser.add_config()
+    config = config_of(parser.instantiate(parser.parse_args(["--config", str(common[1])])))
+    method = METHODS[task]
+    classical, parameters = method.fit(training_pictures(config, data / task))
+    sets = json.loads((folder / "metrics.json").read_text())["sets"]
+    result = {
+        "task": task,
+        "images": sum(sets[name]["images"] for name in config.data.test),
+        "protocol": ", ".join(sorted({test.protocol for test in config.data.test.values()})),
+        "input": average([sets[name]["input"] for name in config.data.test]),
+        "classical": average(score_classical(classical, config, data / task)),
+        "restored": average([sets[name]["restored"] for name in config.data.test]),
+        "method": method.name,
+        "parameters": parameters,
+    }
+    np.savez(folder / "row.npz", *example(classical, weights, config, data / task, list(TASKS).index(task)))
+    result["minutes"] = (time.monotonic() - start) / 60
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def call(script: str, *arguments: object) -> None:
+    """Run one of the project's scripts; should it fail, this one ends with its status."""
+    with subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)]) as process:
+        status = process.wait()
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def training_pictures(config: Config, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(degraded, target) float32 (H, W, 3), one pair of each training photograph, the middle of it."""
+    pairs = pairs_of_set(root, config.data.train)
+    samples = PairedPictures(pairs[:: len(pairs) // len(PHOTOGRAPHS["train"])])
+    return [tuple(middle(as_array(sample[key])) for key in ("input", "target")) for sample in samples]
+
+
+def middle(picture: np.ndarray, side: int = 256) -> np.ndarray:
+    """(H, W, 3) -> at most (side, side, 3)."""
+    top, left = (max(0, length - side) // 2 for length in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
+
+
+def score_classical(classical: Restore, config: Config, root: Path) -> list[dict[str, float]]:
+    """psnr and ssim of each test set, the mean over its pictures, by the set's protocol."""
+    scores = []
+    for name, test in config.data.test.items():
+        samples = PairedPictures(pairs_of_set(root, test))
+        by_picture = []
+        for sample in tqdm(samples, f"classical, {name}", leave=False, disable=None):
+            restored = as_tensor(classical(as_array(sample["input"])))
+            by_picture.append(PROTOCOLS[test.protocol](restored[None], sample["target"][None]))
+        scores.append({key: mean(float(score[key]) for score in by_picture) for key in ("psnr", "ssim")})
+    return scores
+
+
+def example(classical: Restore, weights: Path, config: Config, root: Path, index: int) -> list[np.ndarray]:
+    """Input, classical, restored and target, uint8 (H, W, 3), of one test picture, another for another ``index``."""
+    pairs = pairs_of_set(root, next(iter(config.data.test.values())))
+    sample = PairedPictures(pairs)[index * len(pairs) // 2 % len(pairs) + index // 2]
+    by_hand = as_tensor(classical(as_array(sample["input"])))
+    restored = restore(load_model(weights), sample["input"][None])[0]
+    return [to_8bit(picture) for picture in (sample["input"], by_hand, restored, sample["target"])]
+
+
+def as_array(picture: Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3)."""
+    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+
+
+def as_tensor(picture: np.ndarray) -> Tensor:
+    """(H, W, 3) -> (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+
+
+def average(scores: list[dict[str, float]]) -> dict[str, float]:
+    """psnr and ssim, the mean over sets."""
+    return {key: mean(score[key] for score in scores) for key in ("psnr", "ssim")}
+
+
+def is_ahead(result: dict) -> bool:
+    return result["restored"]["psnr"] > max(result["input"]["psnr"], result["classical"]["psnr"])
+
+
+def table(results: dict[str, dict]) -> str:
+    """Markdown: a line for each task, PSNR in dB / SSIM."""
+    lines = [("task", "images", "protocol", "input", "classical method", "IRNeXt")]
+    for task, result in results.items():
+        scores = [f"{result[row]['psnr']:.2f} / {result[row]['ssim']:.4f}" for row in ROWS]
+        scores[1] = f"{scores[1]} ({result['method']})"
+        lines.append((task, str(result["images"]), result["protocol"], *scores))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
+
+
+def how_it_was_made(results: dict[str, dict]) -> str:
+    minutes = sum(result["minutes"] for result in results.values())
+    about = versions()
+    return (
+        f"PSNR in dB / SSIM on photographs that are not among the training ones. {minutes:.1f} minutes for all on "
+        f"{about['device']} with torch {about['torch']}, commit {git_commit() or 'unknown'}."
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,121 @@
+"""The embedded benchmark: its data under the real layouts, its table, and a run of its script."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_script
+
+from benchmarks.embedded import is_ahead, table
+from data.benchmark import TASKS, write_benchmark
+from data.layouts import find_pairs
+from data.photographs import PHOTOGRAPHS, photographs
+from data.pictures import read_picture
+from data.sets import pairs_of_set, pairs_of_sets, subset_positions
+from utils.config import ScriptParser, config_of
+
+FEW = {"train": 1, "validation": 1, "test": 2}
+
+
+@pytest.fixture(scope="module")
+def benchmark_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    write_benchmark(folder, variants=FEW)
+    return folder
+
+
+def config_of_task(task):
+    parser = ScriptParser()
+    parser.add_config()
+    return config_of(parser.instantiate(parser.parse_args(["--config", f"configs/benchmark_{task}.yaml"])))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_data_pairs_up_under_the_real_layouts_with_unseen_test_photographs(benchmark_data, task):
+    config = config_of_task(task)
+    root = benchmark_data / task
+    train = pairs_of_set(root, config.data.train)
+    sets = pairs_of_sets(root, config.data.test)
+    assert len(train) == len(PHOTOGRAPHS["train"]) * (2 if task == "dehazing" else 1)
+    bits = np.uint16 if task == "defocus" else np.uint8
+    test_pictures = [picture for _, picture, _ in photographs("test")]
+    if task == "dehazing":
+        test_pictures = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in test_pictures]
+    for pairs in sets.values():
+        assert len(pairs) == 2 * len(test_pictures)
+        for pair in pairs:
+            degraded, target = read_picture(pair.input), read_picture(pair.target)
+            assert degraded.dtype == target.dtype == bits
+            as_8bit = target // 257 if task == "defocus" else target
+            assert any(np.array_equal(as_8bit, picture) for picture in test_pictures)
+            assert degraded.shape == target.shape
+            assert not np.array_equal(degraded, target)
+    for pair in train:
+        shape = read_picture(pair.target).shape
+        assert shape == read_picture(pair.input).shape
+        assert shape not in [picture.shape for picture in test_pictures]
+
+
+def test_defocus_has_dpdds_labels_validation_set_and_odd_and_even_names(benchmark_data):
+    config = config_of_task("defocus")
+    root = benchmark_data / "defocus"
+    (name,), (pairs,) = zip(*pairs_of_sets(root, config.data.test).items(), strict=True)
+    for pair in pairs:
+        assert int(pair.target.stem[4:]) == int(pair.input.stem[4:]) + 1
+    positions = subset_positions(root, config.data.test[name], len(pairs))
+    assert positions == {"indoor": [0, 1], "outdoor": [2, 3]}
+    coffee = next(picture for _, picture, _ in photographs("test"))
+    assert np.array_equal(read_picture(pairs[0].target) // 257, coffee)
+    assert len(find_pairs(root / "val_c", "dpdd")) == len(PHOTOGRAPHS["validation"])
+
+
+def test_rain_sets_differ_in_strength(benchmark_data):
+    def change(name):
+        pairs = find_pairs(benchmark_data / "deraining" / "test" / name, "plain")
+        return np.mean([np.abs(read_picture(p.input) / 255 - read_picture(p.target) / 255).mean() for p in pairs])
+
+    assert change("Rain100H") > 3 * change("Rain100L")
+
+
+def test_writing_again_changes_nothing(benchmark_data, tmp_path):
+    write_benchmark(tmp_path, ["deraining"], FEW)
+    written = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert len(written) == 2 * (6 + 3 * 4)
+    for path in written:
+        assert path.read_bytes() == (benchmark_data / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_the_table_has_all_scores_and_tells_who_is_ahead():
+    result = {
+        "images": 8,
+        "protocol": "rgb",
+        "input": {"psnr": 20.0, "ssim": 0.5},
+        "classical": {"psnr": 21.123, "ssim": 0.61234},
+        "restored": {"psnr": 22.5, "ssim": 0.7},
+        "method": "median",
+    }
+    line = table({"desnowing": result}).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["desnowing", "8", "rgb", "20.00 / 0.5000", "21.12 / 0.6123 (median)", "22.50 / 0.7000"]
+    assert is_ahead(result)
+    assert not is_ahead(result | {"restored": {"psnr": 21.0, "ssim": 0.9}})
+    assert not is_ahead(result | {"input": {"psnr": 23.0, "ssim": 0.9}})
+
+
+@pytest.mark.slow
+def test_the_script_trains_scores_and_goes_on_with_what_is_missing(tmp_path):
+    command = f"benchmarks/embedded.py --output {tmp_path / 'out'} --data {tmp_path / 'data'} --epochs 2 --tasks"
+    first = run_script(command, "desnowing")
+    result = json.loads((tmp_path / "out" / "desnowing" / "result.json").read_text())
+    assert first.returncode == (0 if is_ahead(result) else 1)
+    assert "desnowing" in first.stderr or is_ahead(result)
+    assert 10 < result["input"]["psnr"] < result["classical"]["psnr"] < 30
+    both = run_script(command, "desnowing", "deblurring")
+    assert both.returncode in (0, 1)
+    assert "epoch 2/2" in both.stdout
+    lines = (tmp_path / "out" / "benchmark.md").read_text().splitlines()
+    assert [line.split()[1] for line in lines[2:4]] == ["desnowing", "deblurring"]
+    assert json.loads((tmp_path / "out" / "desnowing" / "result.json").read_text()) == result
+    sheet = read_picture(tmp_path / "out" / "benchmark.jpg")
+    assert sheet.shape[0] == 2 * 240 + 6
