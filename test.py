@@ -19,7 +19,6 @@ import torch
 from jsonargparse import Namespace
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from data.datasets import evaluation_loader, to_8bit
 from data.layouts import pair_folders
@@ -28,6 +27,7 @@ from data.sets import pairs_of_sets, subset_positions
 from data.survey import check_pairs
 from utils.checkpoint import load_model
 from utils.config import PublishedScore, ScriptParser, TestSetConfig, config_of
+from utils.distributed import join_group, leave_group, progress_bar
 from utils.errors import run_script
 from utils.evaluation import Score, score_pictures
 from utils.logging import versions
@@ -63,7 +63,7 @@ def parse_args() -> Namespace:
 
 def main() -> None:
     args = parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    group = join_group()
     if args.input is not None:
         model = load_model(args.weights)
         name = args.input.resolve().name
@@ -79,26 +79,31 @@ def main() -> None:
         workers, averaged = config.data.num_workers, config.data.test_average
     for of_set in pairs.values():
         check_pairs(of_set)
-    lpips = load_lpips(device) if args.lpips else None
+    lpips = load_lpips(group.device) if args.lpips else None
     args.output.mkdir(parents=True, exist_ok=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gmacs = count_gmacs(model)
-    model.to(device)
+    model.to(group.device)
 
     scores: dict[str, list[Score]] = {}
     comparisons = []
     for name, of_set in pairs.items():
-        scores[name] = []
-        compared_every = -(-len(of_set) // COMPARED_PER_SET)
-        scored = score_pictures(model, evaluation_loader(of_set, workers), parts[name].protocol, device, lpips)
-        for score, *pictures in tqdm(scored, name, len(of_set), leave=False, disable=None):
+        own = []
+        share = of_set[group.rank :: group.size]
+        compared_every = -(-len(share) // COMPARED_PER_SET)
+        scored = score_pictures(model, evaluation_loader(share, workers), parts[name].protocol, group.device, lpips)
+        for score, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
             if args.save_images:
                 input, restored, target = (to_8bit(picture[0]) for picture in pictures)
                 write_picture(args.output / "images" / name / f"{score.name}.png", restored)
-                if len(scores[name]) % compared_every == 0:
+                if len(own) % compared_every == 0:
                     comparisons.append((input, restored, target))
-            scores[name].append(score)
-        write_scores(args.output / "per_image.csv", scores, {name: part.protocol for name, part in parts.items()})
+            own.append(score)
+        scores[name] = group.gather(own)
+    leave_group()
+    if not group.is_main:
+        return
+    write_scores(args.output / "per_image.csv", scores, {name: part.protocol for name, part in parts.items()})
     if comparisons:
         write_picture(args.output / "comparison.png", comparison_sheet(comparisons))
 

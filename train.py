@@ -7,6 +7,8 @@ With --resume auto a run goes on wherever it stopped, or starts. Every key of th
 line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean PSNR over the validation sets,
 which are the test sets unless the configuration has others) and curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C)
 end the run after the step at hand, with a checkpoint and exit status 75; a second one ends it at once.
+
+Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is that of all together.
 """
 
 import sys
@@ -20,6 +22,7 @@ from typing import Literal
 import torch
 from jsonargparse import Namespace
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -28,12 +31,14 @@ from tqdm import tqdm
 from warmup_scheduler import GradualWarmupScheduler
 
 from data.datasets import evaluation_loader, train_loader
+from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
 from data.survey import check_pairs
 from losses import MultiScaleLoss
 from models import build_model
 from utils.checkpoint import load_weights, resume_training, save_checkpoint, training_state
 from utils.config import Config, ScriptParser, config_of
+from utils.distributed import Group, join_group, leave_group, progress_bar, synchronise_batch_norm
 from utils.errors import InputError, run_script
 from utils.evaluation import score_pictures
 from utils.logging import add_scalars, record_run, strip
@@ -46,7 +51,7 @@ STRIPS_PER_SET = 3  # pictures of each validation set shown in TensorBoard
 
 
 def parse_args() -> Namespace:
-    about, _, details = __doc__.split("\n\n")
+    about, _, details, _ = __doc__.split("\n\n")
     usage = "python train.py --config FILE --output DIR [--section.key VALUE ...]"
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
     parser.add_config()
@@ -69,15 +74,20 @@ def main() -> int:
         raise InputError(
             f"{args.output}: there is a run already: --resume auto goes on with it, or name another --output"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    group = join_group()
+    device = group.device
     if config.train.precision == "fp16" and device.type == "cpu":
         raise InputError("train.precision: fp16 needs CUDA; the CPU has float32 and bf16")
 
-    loader, sampler, validation_loaders = build_data(config)
-    steps_per_epoch = -(-len(loader.dataset) // config.train.batch_size)
+    if config.train.batch_size < group.size:
+        raise InputError(f"train.batch_size: {config.train.batch_size} pictures are too few for {group.size} processes")
+
+    loader, sampler, validation_loaders = build_data(config, group)
 
     torch.manual_seed(config.seed)
     model = build_from_config(config).to(device)
+    if group.size > 1 and config.train.sync_batch_norm:
+        synchronise_batch_norm(model)
     if args.init_from is not None:
         load_weights(model, args.init_from)
     ema = None
@@ -96,28 +106,36 @@ def main() -> int:
     about = {"task": config.task, "model_config": asdict(config.model)}
     # Where the run stands: ``batch`` steps of ``epoch`` are done, and ``best_psnr`` is the best validation so far.
     progress = {"epoch": 1, "batch": 0, "best_psnr": float("-inf")}
-    if args.resume == "auto" and last.exists():
-        progress = resume_training(last, stateful)
-        print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}")
-    record_run(args.output, config)
+    with group.main_first():  # it mends a damaged checkpoint
+        if args.resume == "auto" and last.exists():
+            progress = resume_training(last, stateful)
+            if group.is_main:
+                print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}")
+        if group.is_main:
+            record_run(args.output, config)
+    trained = model if group.size == 1 else DistributedDataParallel(model)
 
     def save_last() -> None:
-        save_checkpoint(last, about | training_state(stateful, progress), keep_previous=True)
+        if group.is_main:
+            save_checkpoint(last, about | training_state(stateful, progress), keep_previous=True)
 
     stop = StopSignal()
+    stopped = f"stopped; --resume auto goes on with {args.output} at the same step"
     last_saved = time.monotonic()
-    step = (progress["epoch"] - 1) * steps_per_epoch + progress["batch"]
-    curves = SummaryWriter(args.output, purge_step=step + 1)
-    curves.add_text("config", f"```\n{config.to_yaml()}```")
-    bar = tqdm(total=config.train.epochs * steps_per_epoch, initial=step, unit="step", disable=None, smoothing=0.05)
+    step = (progress["epoch"] - 1) * sampler.batches + progress["batch"]
+    curves = None
+    if group.is_main:
+        curves = SummaryWriter(args.output, purge_step=step + 1)
+        curves.add_text("config", f"```\n{config.to_yaml()}```")
+    bar = progress_bar(group, total=config.train.epochs * sampler.batches, initial=step, unit="step", smoothing=0.05)
     sums, window_start, window_steps, window_pictures = torch.zeros(4, device=device), time.perf_counter(), 0, 0
 
     while progress["epoch"] <= config.train.epochs:
         epoch = progress["epoch"]
         if progress["batch"] == 0:
             scheduler.step()
-        sampler.set_position(epoch, start=progress["batch"] * config.train.batch_size)
-        model.train()
+        sampler.set_position(epoch, progress["batch"])
+        trained.train()
         bar.set_description(f"epoch {epoch}/{config.train.epochs}")
 
         for batch in loader:
@@ -128,11 +146,12 @@ def main() -> int:
                 dtype=AUTOCAST_DTYPES.get(config.train.precision),
                 enabled=config.train.precision in AUTOCAST_DTYPES,
             ):
-                outputs = model(input)
+                outputs = trained(input)
             loss = criterion(outputs, target)
 
             optimizer.zero_grad()
-            scaler.scale(loss.total).backward()
+            weight = sampler.weight(progress["batch"])
+            scaler.scale(loss.total * weight).backward()
             scaler.unscale_(optimizer)
             grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
             scaler.step(optimizer)
@@ -144,68 +163,78 @@ def main() -> int:
             step += 1
             bar.update()
             # Losses stay on the device until they are shown, so that no step waits for the one before.
-            sums += torch.stack([loss.total.detach(), loss.content.detach(), loss.fft.detach(), grad_norm])
+            losses = torch.stack([loss.total.detach(), loss.content.detach(), loss.fft.detach()])
+            sums += torch.cat([losses * weight, grad_norm[None]])
             window_steps += 1
             window_pictures += len(input)
             if step % config.train.log_every == 0:
-                total, content, fft, norm = (sums / window_steps).tolist()
+                total, content, fft, norm = group.mean(sums / window_steps).tolist()
                 seconds = time.perf_counter() - window_start
                 lr = scheduler.get_last_lr()[0]
                 values = {"loss/total": total, "loss/content": content, "loss/fft": fft}
                 values |= {"train/lr": lr, "train/grad_norm": norm}
-                values |= {"train/pictures_per_second": window_pictures / seconds}
-                add_scalars(curves, values, step)
+                values |= {"train/pictures_per_second": window_pictures * group.size / seconds}
+                if group.is_main:
+                    add_scalars(curves, values, step)
                 bar.set_postfix(loss=f"{total:.4f}", lr=f"{lr:.2e}")
                 sums.zero_()
                 window_start, window_steps, window_pictures = time.perf_counter(), 0, 0
 
-            if stop.received or time.monotonic() - last_saved > SAVE_SECONDS:
+            stopping = group.any(stop.received)
+            if stopping or time.monotonic() - last_saved > SAVE_SECONDS:
                 save_last()
                 last_saved = time.monotonic()
-            if stop.received:
-                return report_stop(bar, curves, args.output)
+            if stopping:
+                close(bar, curves, stopped)
+                return STOPPED
 
         if epoch % config.train.validate_every == 0 or epoch == config.train.epochs:
             # The epoch is safe before the validation starts; after it the checkpoint is written again.
             save_last()
             validation_start = time.perf_counter()
-            psnr = validate(evaluated, validation_loaders, config, device, curves, step, stop)
+            psnr = validate(evaluated, validation_loaders, config, group, curves, step, stop)
             if psnr is None:
-                return report_stop(bar, curves, args.output)
+                close(bar, curves, stopped)
+                return STOPPED
             window_start += time.perf_counter() - validation_start
             if psnr > progress["best_psnr"]:
                 progress["best_psnr"] = psnr
-                save_checkpoint(best, about | {"model": evaluated.state_dict(), "epoch": epoch, "psnr": psnr})
-            report = f"epoch {epoch}/{config.train.epochs}: PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
-            tqdm.write(report, file=sys.stdout)
+                if group.is_main:
+                    save_checkpoint(best, about | {"model": evaluated.state_dict(), "epoch": epoch, "psnr": psnr})
+            if group.is_main:
+                report = f"epoch {epoch}/{config.train.epochs}: PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
+                tqdm.write(report, file=sys.stdout)
         progress["epoch"], progress["batch"] = epoch + 1, 0
         save_last()
         last_saved = time.monotonic()
 
-    bar.close()
-    curves.close()
-    print(f"done: {best} restores at {progress['best_psnr']:.2f} dB")
+    close(bar, curves, f"done: {best} restores at {progress['best_psnr']:.2f} dB")
     return 0
 
 
-def report_stop(bar: tqdm, curves: SummaryWriter, output: Path) -> int:
-    """Close what is open and say how to go on; the checkpoint has been written."""
+def close(bar: tqdm, curves: SummaryWriter | None, message: str) -> None:
+    """End the display and the curves; the main process, which has them, says how the run ended."""
     bar.close()
-    curves.close()
-    print(f"stopped; --resume auto goes on with {output} at the same step")
-    return STOPPED
+    if curves is not None:
+        curves.close()
+        print(message)
+    leave_group()
 
 
-def build_data(config: Config) -> tuple[DataLoader, torch.utils.data.Sampler, dict[str, DataLoader]]:
-    """The training loader with its sampler, and one for each validation set; all pictures have been looked at."""
+def build_data(config: Config, group: Group) -> tuple[DataLoader, EpochSampler, dict[str, DataLoader]]:
+    """The training loader with its sampler, and one for each validation set; all pictures have been looked at.
+
+    Of several processes each gets its share, of the validation pictures too.
+    """
     root, workers = config.data.root, config.data.num_workers
     train_pairs = pairs_of_set(root, config.data.train)
     validation_pairs = pairs_of_sets(root, config.data.validation or config.data.test)
-    check_pairs([*train_pairs, *chain(*validation_pairs.values())])
-    loader, sampler = train_loader(
-        train_pairs, config.data.crop, config.train.batch_size, config.seed, workers, config.data.train.degrade
-    )
-    return loader, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in validation_pairs.items()}
+    if group.is_main:
+        check_pairs([*train_pairs, *chain(*validation_pairs.values())])
+    sampler = EpochSampler(len(train_pairs), config.train.batch_size, config.seed, group.rank, group.size)
+    loader = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, config.data.train.degrade)
+    shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
+    return loader, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()}
 
 
 def build_from_config(config: Config) -> nn.Module:
@@ -225,8 +254,8 @@ def validate(
     model: nn.Module,
     validation_loaders: dict[str, DataLoader],
     config: Config,
-    device: torch.device,
-    curves: SummaryWriter,
+    group: Group,
+    curves: SummaryWriter | None,
     step: int,
     stop: StopSignal,
 ) -> float | None:
@@ -239,16 +268,19 @@ def validate(
     set_psnrs = []
     for name, loader in validation_loaders.items():
         scores = []
-        scored = score_pictures(model, loader, parts[name].protocol, device)
-        for score, *pictures in tqdm(scored, name, len(loader), leave=False, disable=None):
+        scored = score_pictures(model, loader, parts[name].protocol, group.device)
+        for score, *pictures in progress_bar(group, scored, desc=name, total=len(loader), leave=False):
             if stop.received:
-                return None
-            if len(scores) < STRIPS_PER_SET:
+                break
+            if curves is not None and len(scores) < STRIPS_PER_SET:
                 curves.add_image(f"{name}/{score.name} (input, restored, target)", strip(*pictures), step)
             scores.append(score)
-        means = summary(scores)["restored"]
+        if group.any(stop.received):
+            return None
+        means = summary(group.gather(scores))["restored"]
         set_psnrs.append(means["psnr"])
-        add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)
+        if curves is not None:
+            add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)
     return mean(set_psnrs)
 
 

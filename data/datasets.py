@@ -82,23 +82,20 @@ class PairedPictures(Dataset[Sample]):
 def train_loader(
     pairs: list[Pair],
     crop_size: tuple[int, int],
-    batch_size: int,
+    sampler: EpochSampler,
     seed: int,
     num_workers: int,
     degrade: str | None = None,
-) -> tuple[DataLoader, EpochSampler]:
-    """Batches of augmented crops, float32 (N, 3, *crop_size); the last one of an epoch may be smaller."""
-    sampler = EpochSampler(len(pairs), seed)
-    loader = DataLoader(
+) -> DataLoader:
+    """Batches of augmented crops, float32 (N, 3, *crop_size), as ``sampler`` has them."""
+    return DataLoader(
         PairedPictures(pairs, PairedCropFlip(crop_size), seed, degrade),
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=sampler,
         num_workers=_processes(num_workers),
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
     )
-    return loader, sampler
 
 
 def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:

@@ -77,7 +77,7 @@ class LocalAttentionModule(nn.Module):
             raise ValueError(f"local attention: {channels} channels cannot be split into {groups} groups")
         self.channels, self.kernel_size, self.groups, self.mean_window = channels, kernel_size, groups, mean_window
         self.project = nn.Conv2d(channels, groups * kernel_size**2, 1, bias=False)
-        self.norm = nn.BatchNorm2d(groups * kernel_size**2)
+        self.norm = BatchNorm(groups * kernel_size**2)
         self.modulation = nn.Parameter(torch.zeros(channels)) if frequency_modulation else None
         self.filtered_weight = nn.Parameter(torch.zeros(channels))
         self.identity_weight = nn.Parameter(torch.zeros(channels))
@@ -107,15 +107,20 @@ class LocalAttentionModule(nn.Module):
 
     def filter_of(self, mean: Tensor) -> Tensor:
         """The filter A from the mean of the features: (N, C, 1, 1) -> (N, groups K K, 1, 1), in (-1, 1)."""
-        logits = self.project(mean)
-        if self.training and len(mean) == 1:
-            # One picture has no variance over the batch (batch_size 1, or the last picture of an epoch): take the
-            # running statistics, as in evaluation.
-            norm = self.norm
-            logits = F.batch_norm(logits, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        else:
-            logits = self.norm(logits)
-        return torch.tanh(logits)
+        return torch.tanh(self.norm(self.project(mean)))
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that takes its running statistics for a batch of one picture, as in evaluation.
+
+    One value per channel has no variance: with a batch size of 1, or for the last picture of an epoch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, 1, 1) -> (N, C, 1, 1)."""
+        if self.training and len(x) == 1:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
 
 
 def filter_each(x: Tensor, kernel: Tensor) -> Tensor:

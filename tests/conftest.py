@@ -70,12 +70,12 @@ def reside(tmp_path) -> Path:
     return write_reside(tmp_path / "reside")
 
 
-def write_reside(root: Path, hazes: int = 2) -> Path:
-    """A RESIDE-shaped folder of small photographs: 2 hazes + 1 training pairs over 3 targets, 2 test pairs."""
+def write_reside(root: Path, hazes: int = 2, test_hazes: int = 2) -> Path:
+    """A RESIDE-shaped folder of small photographs: 2 hazes + 1 training pairs over 3 targets, some of one for test."""
     rng = np.random.default_rng(0)
     photographs = {
         "train": [("10", "astronaut", hazes), ("11", "rocket", hazes), ("12", "coffee", 1)],
-        "test": [("20", "chelsea", 2)],
+        "test": [("20", "chelsea", test_hazes)],
     }
     for split, names in photographs.items():
         for number, name, count in names:

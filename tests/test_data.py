@@ -187,8 +187,13 @@ def test_extend_keeps_the_picture_and_invents_no_values(height, width, more_rows
     assert torch.isin(extended, picture).all()
 
 
-def batches(loader, sampler, epoch, start=0):
-    sampler.set_position(epoch, start)
+def loading(pairs, num_workers):
+    sampler = EpochSampler(len(pairs), batch_size=2, seed=5)
+    return train_loader(pairs, (64, 64), sampler, seed=5, num_workers=num_workers), sampler
+
+
+def batches(loader, sampler, epoch, batch=0):
+    sampler.set_position(epoch, batch)
     return [(batch["name"], batch["input"], batch["target"]) for batch in loader]
 
 
@@ -196,7 +201,7 @@ def test_samples_do_not_depend_on_the_number_of_workers(reside):
     pairs = find_pairs(reside / "train", "reside")
     runs = []
     for workers in (0, 1, 3):
-        loader, sampler = train_loader(pairs, (64, 64), batch_size=2, seed=5, num_workers=workers)
+        loader, sampler = loading(pairs, workers)
         torch.manual_seed(workers)
         runs.append([batch for epoch in (1, 2) for batch in batches(loader, sampler, epoch)])
     first = runs[0]
@@ -211,9 +216,9 @@ def test_samples_do_not_depend_on_the_number_of_workers(reside):
 
 def test_an_epoch_can_be_entered_in_the_middle(reside):
     pairs = find_pairs(reside / "train", "reside")
-    loader, sampler = train_loader(pairs, (64, 64), batch_size=2, seed=5, num_workers=0)
+    loader, sampler = loading(pairs, 0)
     whole = batches(loader, sampler, epoch=2)
-    rest = batches(loader, sampler, epoch=2, start=2)
+    rest = batches(loader, sampler, epoch=2, batch=1)
     assert [names for names, *_ in rest] == [names for names, *_ in whole[1:]]
     assert all(torch.equal(a[1], b[1]) for a, b in zip(rest, whole[1:], strict=True))
 
@@ -230,13 +235,30 @@ def test_loading_leaves_the_global_random_state_alone(reside):
 def test_orders_differ_between_epochs_and_seeds():
     orders = set()
     for seed in (0, 1):
-        sampler = EpochSampler(50, seed)
+        sampler = EpochSampler(50, batch_size=8, seed=seed)
         for epoch in (1, 2):
-            sampler.set_position(epoch, start=0)
-            order = tuple(index for _, index in sampler)
+            sampler.set_position(epoch, batch=0)
+            order = tuple(index for batch in sampler for _, index in batch)
             assert sorted(order) == list(range(50))
             orders.add(order)
     assert len(orders) == 4
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 5), st.integers(0, 3))
+def test_processes_share_each_batch(length, batch_size, processes, skipped):
+    """Together they have the batches of one process, and the weighted mean of their means is the whole's."""
+    alone = EpochSampler(length, batch_size, seed=3)
+    ranks = [EpochSampler(length, batch_size, 3, rank, processes) for rank in range(processes)]
+    for sampler in (alone, *ranks):
+        sampler.set_position(epoch=4, batch=min(skipped, alone.batches))
+    for number, (whole, *shares) in enumerate(zip(alone, *ranks, strict=True), alone.batch):
+        weights = [sampler.weight(number) for sampler in ranks]
+        mean = sum(w * np.mean([index for _, index in share]) for w, share in zip(weights, shares, strict=True))
+        assert mean / processes == pytest.approx(np.mean([index for _, index in whole]))
+        if len(whole) >= processes:
+            assert sorted(sample for share in shares for sample in share) == sorted(whole)
+        else:
+            assert all(share == whole for share in shares)
 
 
 def test_haze_follows_the_scattering_model():

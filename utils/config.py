@@ -147,7 +147,7 @@ class TrainConfig:
     epochs: int
     """Number of epochs, warm-up included."""
     batch_size: int
-    """Pictures per step."""
+    """Pictures per step, of all processes together."""
     lr: float
     """Learning rate after warm-up."""
     min_lr: float = 1e-6
@@ -158,6 +158,8 @@ class TrainConfig:
     """The gradient's norm is clipped to this."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Arithmetic of the network; bf16 and fp16 are mixed precision, fp16 needs CUDA. Loss and FFT stay float32."""
+    sync_batch_norm: bool = True
+    """Of several processes: the attention's batch norm takes the statistics of the whole batch, not of its share."""
     ema_decay: float | None = None
     """Decay of the moving average of the weights, which is then what is validated and kept as best; null for none."""
     validate_every: int

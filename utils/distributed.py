@@ -1,0 +1,137 @@
+"""Several processes, one for each GPU, as torchrun starts them; a process that was started alone is a group of one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of a run, of which this one is number ``rank`` of ``size`` and computes on ``device``."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in some process; each of them has to ask."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values / self.size
+
+    def gather(self, items: list) -> list:
+        """What was dealt out as ``items[rank::size]``, together again, in every process."""
+        if self.size == 1:
+            return items
+        shards: list[list] = [[] for _ in range(self.size)]
+        dist.all_gather_object(shards, items)
+        joined = [None] * sum(map(len, shards))
+        for rank, shard in enumerate(shards):
+            joined[rank :: self.size] = shard
+        return joined
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes through the block before the others enter it."""
+        if self.size > 1 and not self.is_main:
+            dist.barrier()
+        yield
+        if self.size > 1 and self.is_main:
+            dist.barrier()
+
+
+def join_group() -> Group:
+    """The group that torchrun's environment variables describe, or this process alone."""
+    has_gpu = torch.cuda.is_available()
+    if "RANK" not in os.environ:
+        return Group(0, 1, torch.device("cuda" if has_gpu else "cpu"))
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
+    if has_gpu:
+        torch.cuda.set_device(device)
+    # After a restart torchrun's store still has the addresses of the processes before: take none of them for ours.
+    store, rank, size = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    return Group(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave_group() -> None:
+    """Take leave of the others; the last thing that each process does with them."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def progress_bar(group: Group, *args, **options) -> tqdm:
+    """A bar in the main process alone, and only in a terminal."""
+    return tqdm(*args, disable=None if group.is_main else True, **options)
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics are those of the batches of all processes together, on any backend.
+
+    torch's own SyncBatchNorm computes on GPUs only. The statistics are exchanged as sums, so that the processes' shares
+    of the batch may differ.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        channels = x.shape[1]
+        count = x.new_full((1,), x.numel() / channels)
+        sums = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
+        total, squares, count = sums.split([channels, channels, 1])
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Each process's result depends on the values of all, so that its gradient goes to all of them."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def synchronise_batch_norm(model: nn.Module) -> None:
+    """Put ``SyncedBatchNorm`` in the place of each batch norm of ``model``; names, weights and statistics stay."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
+                synced.load_state_dict(child.state_dict())
+                setattr(parent, name, synced)
