@@ -53,6 +53,7 @@ def parse_args() -> Namespace:
         action="store_true",
         help="write the restored pictures (8-bit PNG) and a sheet that compares some",
     )
+    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
     return parser.parse()
 
 
@@ -86,7 +87,7 @@ def main() -> None:
         for name, (pairs, protocol) in sets.items():
             scores = []
             compared_every = -(-len(pairs) // COMPARED_PER_SET)
-            scored = score_pictures(model, evaluation_loader(pairs, workers), protocol, device)
+            scored = score_pictures(model, evaluation_loader(pairs, workers), protocol, device, args.self_ensemble)
             for score, *pictures in tqdm(scored, name, len(pairs), leave=False, disable=None):
                 if args.save_images:
                     input, restored, target = (to_8bit(picture[0]) for picture in pictures)
@@ -102,6 +103,7 @@ def main() -> None:
     metrics = {
         "sets": results,
         "weights": str(args.weights),
+        "self_ensemble": args.self_ensemble,
         "parameters": parameters,
         "gmacs_256x256": round(gmacs, 3),
         "versions": versions(),

@@ -83,9 +83,14 @@ class LocalAttentionModule(nn.Module):
         self.identity_weight = nn.Parameter(torch.zeros(channels))
         nn.init.kaiming_normal_(self.project.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter."""
-        mean = x.mean((2, 3), keepdim=True)
+    def forward(self, x: Tensor, mean: Tensor | None = None, low: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter.
+
+        Where x is a part of a picture, ``mean`` (N, C, 1, 1) and the low frequencies ``low``, which are the mean or,
+        with ``mean_window``, (N, C, H, W), are given: those of the whole picture (see ``models.tiled``).
+        """
+        if mean is None:
+            mean = x.mean((2, 3), keepdim=True)
         kernel = repeat(
             self.filter_of(mean),
             "n (g kh kw) 1 1 -> n (g c) kh kw",
@@ -96,7 +101,8 @@ class LocalAttentionModule(nn.Module):
         weight = self.filtered_weight
         offset = None
         if self.modulation is not None:
-            low = mean if self.mean_window is None else window_mean(x, self.mean_window)
+            if low is None:
+                low = mean if self.mean_window is None else window_mean(x, self.mean_window)
             offset = -(weight * self.modulation)[:, None, None] * low
             weight = weight * (1 + self.modulation)
         half = self.kernel_size // 2

@@ -24,7 +24,7 @@ class Score:
 
 
 def score_pictures(
-    model: nn.Module, samples: Iterable[dict], protocol: str, device: torch.device
+    model: nn.Module, samples: Iterable[dict], protocol: str, device: torch.device, self_ensemble: bool = False
 ) -> Iterator[tuple[Score, Tensor, Tensor, Tensor]]:
     """Restore and score samples of one picture each (see ``data.datasets.evaluation_loader``), as they come.
 
@@ -37,7 +37,7 @@ def score_pictures(
         target = sample["target"].to(device, non_blocking=True)
         synchronise(device)
         start = time.perf_counter()
-        restored = restore(model, input)
+        restored = restore(model, input, self_ensemble=self_ensemble)
         synchronise(device)
         seconds = time.perf_counter() - start
         before, after = score(input, target), score(restored, target)
