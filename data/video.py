@@ -1,5 +1,6 @@
 """Videos, frame by frame, through OpenCV; audio, which OpenCV does not carry, through ffmpeg where it is installed."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ import numpy as np
 
 from utils.errors import InputError
 
+# What FFmpeg has to say about a broken file, InputError says in one line.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 # The codec that each container is written with: one that OpenCV's own FFmpeg can encode.
-CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
 class VideoReader:
