@@ -283,7 +283,7 @@ def _encoded(path: Path, photograph: Photograph) -> bytes:
     if format == "JPEG":
         options |= {"quality": JPEG_QUALITY, "subsampling": 0}
     elif format == "WEBP":
-        options |= {"lossless": photograph.more.get("lossless", False), "quality": JPEG_QUALITY}
+        options |= {"lossless": photograph.more.get("lossless", False), "quality": JPEG_QUALITY, "exact": True}
     elif format == "PNG":
         options["pnginfo"] = text = PngImagePlugin.PngInfo()
         for key, value in photograph.more.get("text", {}).items():

@@ -62,7 +62,9 @@ def export(model: IRNeXt, format: str, output: Path) -> float:
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise InputError(f"--format onnx needs {error.name}: pip install -r requirements-extra.txt") from None
-        torch.onnx.export(program, f=output, opset_version=OPSET, external_data=False, verbose=False)
+        torch.onnx.export(
+            program, f=output, output_names=["restored"], opset_version=OPSET, external_data=False, verbose=False
+        )
         session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
 
