@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
 
-.PHONY: help setup demo benchmark test test-slow lint
+.PHONY: help setup demo benchmark app test test-slow test-extra lint
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,3 +38,16 @@ test-slow: setup  ## the tests marked slow: trains the demo
 lint: setup  ## style
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+EXTRA := $(VENV)/.installed-extra
+WEIGHTS ?= runs
+
+app: $(EXTRA)  ## a page on this machine to restore pictures by hand (WEIGHTS=file or folder)
+	$(RUN) app.py --weights $(WEIGHTS)
+
+test-extra: $(EXTRA)  ## the tests of the page (in Debian's chromium, if there) and of the ONNX export
+	$(RUN) -m pytest -m extra
+
+$(EXTRA): $(STAMP) requirements-extra.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-extra.txt
+	@touch $@

@@ -58,6 +58,7 @@ def parse_args() -> Namespace:
         action="store_true",
         help="write the restored pictures (8-bit PNG) and a sheet that compares some",
     )
+    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
     return parser.parse()
 
 
@@ -91,7 +92,8 @@ def main() -> None:
         own = []
         share = of_set[group.rank :: group.size]
         compared_every = -(-len(share) // COMPARED_PER_SET)
-        scored = score_pictures(model, evaluation_loader(share, workers), parts[name].protocol, group.device, lpips)
+        loader = evaluation_loader(share, workers)
+        scored = score_pictures(model, loader, parts[name].protocol, group.device, lpips, args.self_ensemble)
         for score, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
             if args.save_images:
                 input, restored, target = (to_8bit(picture[0]) for picture in pictures)
@@ -100,10 +102,12 @@ def main() -> None:
                     comparisons.append((input, restored, target))
             own.append(score)
         scores[name] = group.gather(own)
+        if group.is_main:
+            protocols = {name: part.protocol for name, part in parts.items()}
+            write_scores(args.output / "per_image.csv", scores, protocols)
     leave_group()
     if not group.is_main:
         return
-    write_scores(args.output / "per_image.csv", scores, {name: part.protocol for name, part in parts.items()})
     if comparisons:
         write_picture(args.output / "comparison.png", comparison_sheet(comparisons))
 
@@ -112,6 +116,7 @@ def main() -> None:
         "sets": sets,
         **({"average": average(sets)} if averaged else {}),
         "weights": str(args.weights),
+        "self_ensemble": args.self_ensemble,
         "parameters": parameters,
         "gmacs_256x256": round(gmacs, 3),
         "versions": versions(),

@@ -1,7 +1,9 @@
 """IRNeXt (Cui et al., "IRNeXt: Rethinking Convolutional Network Design for Image Restoration", ICML 2023)."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -95,6 +97,8 @@ class IRNeXt(nn.Module):
         self.size_multiple = 4 * math.lcm(*pool_sizes)
         self.min_size = 2 * self.size_multiple
 
+        self.mean_window = mean_window
+
         self.embed = conv(3, c)
         self.down = nn.ModuleList([conv(c, 2 * c, stride=2), conv(2 * c, 4 * c, stride=2)])
         self.shallow = nn.ModuleList([ConvS(2 * c), ConvS(4 * c)])
@@ -144,6 +148,12 @@ class IRNeXt(nn.Module):
         restored = x + self.heads[2](z)
 
         return [restored_quarter, restored_half, restored]
+
+    def restore(self, picture: str | Path | np.ndarray | Tensor, **options) -> np.ndarray | Tensor:
+        """A picture of any size and kind, restored, in the form it came in: see ``utils.arrays.restore_any``."""
+        from utils.arrays import restore_any  # it builds on this module
+
+        return restore_any(self, picture, **options)
 
     def _check_size(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != 3:

@@ -24,14 +24,22 @@ def window_mean(x: Tensor, window: float) -> Tensor:
     local converter does (Chu et al., ECCV 2022). Running sums make the cost independent of the window's size;
     they are float32 at least, because a half-precision sum over a thousand pixels has no digits left.
     """
-    height, width = x.shape[-2:]
-    rows, columns = max(1, int(window * height)), max(1, int(window * width))
-    sums = F.pad(x.to(torch.promote_types(x.dtype, torch.float32)).cumsum(-2), (0, 0, 1, 0))
-    mean = (sums[..., rows:, :] - sums[..., :-rows, :]) / rows
-    sums = F.pad(mean.cumsum(-1), (1, 0))
-    mean = (sums[..., columns:] - sums[..., :-columns]) / columns
-    top, left = (rows - 1) // 2, (columns - 1) // 2
-    return F.pad(mean, (left, columns - 1 - left, top, rows - 1 - top), mode="replicate").to(x.dtype)
+    mean = x.to(torch.promote_types(x.dtype, torch.float32))
+    for axis in (-2, -1):
+        side = x.shape[axis]
+        length = _window_length(window, side)
+        sums = F.pad(mean.cumsum(axis), (0, 0, 1, 0) if axis == -2 else (1, 0))
+        first = torch.arange(side, device=x.device) - (length - 1) // 2
+        first = first.clamp(0, side - length)  # a window that would cross the border is the nearest one that fits
+        mean = (sums.index_select(axis, first + length) - sums.index_select(axis, first)) / length
+    return mean.to(x.dtype)
+
+
+def _window_length(window: float, side: int) -> int:
+    if torch.compiler.is_exporting():  # the side is a symbol then, on which only whole-number arithmetic stays open
+        numerator, denominator = window.as_integer_ratio()
+        return torch.sym_max(1, side * numerator // denominator)
+    return max(1, int(window * side))
 
 
 class LocalAttentionModule(nn.Module):
@@ -83,9 +91,14 @@ class LocalAttentionModule(nn.Module):
         self.identity_weight = nn.Parameter(torch.zeros(channels))
         nn.init.kaiming_normal_(self.project.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter."""
-        mean = x.mean((2, 3), keepdim=True)
+    def forward(self, x: Tensor, mean: Tensor | None = None, low: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter.
+
+        Where x is a part of a picture, ``mean`` (N, C, 1, 1) and the low frequencies ``low``, which are the mean or,
+        with ``mean_window``, (N, C, H, W), are given: those of the whole picture (see ``models.tiled``).
+        """
+        if mean is None:
+            mean = x.mean((2, 3), keepdim=True)
         kernel = repeat(
             self.filter_of(mean),
             "n (g kh kw) 1 1 -> n (g c) kh kw",
@@ -96,7 +109,8 @@ class LocalAttentionModule(nn.Module):
         weight = self.filtered_weight
         offset = None
         if self.modulation is not None:
-            low = mean if self.mean_window is None else window_mean(x, self.mean_window)
+            if low is None:
+                low = mean if self.mean_window is None else window_mean(x, self.mean_window)
             offset = -(weight * self.modulation)[:, None, None] * low
             weight = weight * (1 + self.modulation)
         half = self.kernel_size // 2
@@ -131,6 +145,12 @@ def filter_each(x: Tensor, kernel: Tensor) -> Tensor:
     n, c, height, width = x.shape
     size = kernel.shape[-1]
     padded = F.pad(x, (size // 2,) * 4, mode="reflect")
+    if torch.compiler.is_exporting():  # the number of a convolution's groups cannot be left open in a graph
+        return sum(
+            kernel[:, :, row, column, None, None] * padded[:, :, row : row + height, column : column + width]
+            for row in range(size)
+            for column in range(size)
+        )
     filtered = F.conv2d(
         padded.reshape(1, n * c, height + size - 1, width + size - 1),
         kernel.reshape(n * c, 1, size, size),

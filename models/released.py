@@ -26,7 +26,7 @@ NAMES = [
     (r"^feat_extract\.3\.main\.0\.", r"up.0."),
     (r"^feat_extract\.4\.main\.0\.", r"up.1."),
     (r"^feat_extract\.5\.main\.0\.", r"heads.2."),
-    (r"^ConvsOut\.(\d)\.main\.0\.", r"heads.\1."),
+    (r"^ConvsOut\.([01])\.main\.0\.", r"heads.\1."),
     (r"^Convs\.(\d)\.main\.0\.", r"merge.\1."),
     (r"^FAM2\.merge\.main\.0\.", r"fuse.0."),
     (r"^FAM1\.merge\.main\.0\.", r"fuse.1."),
@@ -60,6 +60,27 @@ def rename(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
             name = re.sub(pattern, ours, name)
         renamed[name] = value
     return renamed
+
+
+def rename_back(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``rename`` the other way round, for the authors' code to read."""
+    renamed = {}
+    for name, value in state_dict.items():
+        for pattern, replacement in map(_turned_round, reversed(NAMES)):
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value[:, None, None] if name.endswith(".inside_all") else value
+    return renamed
+
+
+def _turned_round(rule: tuple[str, str]) -> tuple[str, str]:
+    """The rule that undoes a rule of ``NAMES``: its groups become the pattern's, its text the replacement's."""
+    theirs, ours = rule
+    groups = iter(re.findall(r"\([^()]*\)", theirs))
+    anchors = theirs.startswith("^"), theirs.endswith("$")
+    pattern = "".join(next(groups) if part.startswith("\\") else re.escape(part) for part in re.split(r"(\\\d)", ours))
+    numbers = iter(range(1, 10))
+    replacement = re.sub(r"\([^()]*\)", lambda group: f"\\{next(numbers)}", theirs.strip("^$")).replace("\\.", ".")
+    return "^" * anchors[0] + pattern + "$" * anchors[1], replacement
 
 
 def model_options(state_dict: dict[str, Tensor]) -> dict:

@@ -16,6 +16,8 @@ import torch
 from data.degradations import haze
 from data.depth import smooth_depth
 from data.pictures import write_picture
+from models import build_model
+from utils.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -61,6 +63,21 @@ def released_file(tmp_path_factory) -> Path:
     """A file as the authors release them, 4 blocks."""
     path = tmp_path_factory.mktemp("released") / "its.pkl"
     torch.save({"model": released_state_dict("released_state_dict.json")}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory) -> Path:
+    """A checkpoint as training leaves it, of a small network whose attention does something."""
+    torch.manual_seed(0)
+    options = {"name": "irnext", "num_blocks": 1, "channels": 8}
+    model = build_model(**options)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("modulation", "filtered_weight", "identity_weight")):
+                parameter.normal_(std=0.5)
+    path = tmp_path_factory.mktemp("weights") / "best.pt"
+    save_checkpoint(path, {"model": model.state_dict(), "model_config": options})
     return path
 
 

@@ -4,11 +4,12 @@ import os
 import pickle
 
 import pytest
+import safetensors.torch
 import torch
-from conftest import formula_images, released_state_dict
+from conftest import assert_refused, formula_images, released_state_dict, run_script
 
 from models import IRNeXt, build_model
-from utils.checkpoint import load_model, load_weights, resume_training, save_checkpoint, training_state
+from utils.checkpoint import convert, load_model, load_weights, resume_training, save_checkpoint, training_state
 from utils.errors import InputError
 
 OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
@@ -134,3 +135,51 @@ def test_after_falling_back_no_save_keeps_the_damaged_file(tmp_path):
     save_checkpoint(path, training_state({"model": model}, {"epoch": 2}), keep_previous=True)
     for file, epoch in ((path, 2), (tmp_path / "last.previous.pt", 1)):
         assert resume_training(file, {"model": model}) == {"epoch": epoch}
+
+
+def test_conversion_there_and_back_keeps_the_network(tmp_path, released_file, small_weights):
+    result = run_script("-m utils.checkpoint", "convert", released_file, tmp_path / "its.safetensors")
+    assert result.returncode == 0, result.stderr
+    convert(tmp_path / "its.safetensors", tmp_path / "its.pt")
+    convert(tmp_path / "its.pt", tmp_path / "back.pkl")
+    first, last = (torch.load(path, weights_only=True)["model"] for path in (released_file, tmp_path / "back.pkl"))
+    assert first.keys() == last.keys()
+    assert all(torch.equal(first[name], last[name]) and first[name].shape == last[name].shape for name in first)
+    convert(small_weights, tmp_path / "small.safetensors")
+    assert not set(safetensors.torch.load_file(tmp_path / "small.safetensors")) - set(
+        load_model(small_weights).state_dict()
+    )
+    small, again = load_model(small_weights), load_model(tmp_path / "small.safetensors")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in small.state_dict().items())
+
+
+def test_the_depth_and_the_local_mean_survive_conversion(tmp_path):
+    torch.save({"model": released_state_dict("released_state_dict_14.json")}, tmp_path / "gopro.pkl")
+    convert(tmp_path / "gopro.pkl", tmp_path / "gopro.safetensors")
+    assert load_model(tmp_path / "gopro.safetensors").mean_window == 120 / 256
+
+
+def test_conversion_that_cannot_be_is_refused(tmp_path):
+    ablation = saved(tmp_path / "ablation.pt", build_model(**OPTIONS))
+    with pytest.raises(InputError, match="cannot say which network this is"):
+        convert(ablation, tmp_path / "ablation.pkl")
+    assert_refused(run_script("-m utils.checkpoint", "convert", ablation, tmp_path / "a.zip"), "a.zip", ".safetensors")
+
+
+def test_safetensors_that_are_no_weights_are_named(tmp_path):
+    convert(saved(tmp_path / "own.pt", build_model(**OPTIONS)), tmp_path / "own.safetensors")
+    whole = (tmp_path / "own.safetensors").read_bytes()
+    for name, content in {"cut": whole[:-100], "head": whole[:100], "text": b"hello", "empty": b""}.items():
+        (tmp_path / f"{name}.safetensors").write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}.safetensors: not a .safetensors file"):
+            load_model(tmp_path / f"{name}.safetensors")
+    with pytest.raises(InputError, match="no such weights file"):
+        load_model(tmp_path / "gone.safetensors")
+    weights = build_model(**OPTIONS).state_dict()
+    weights["embed.weight"].fill_(float("nan"))
+    save_checkpoint(tmp_path / "own.safetensors", {"model": weights, "model_config": OPTIONS})
+    with pytest.raises(InputError, match="not finite"):
+        load_model(tmp_path / "own.safetensors")
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="another network"):
+        load_model(tmp_path / "other.safetensors")

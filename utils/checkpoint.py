@@ -1,5 +1,11 @@
-"""Checkpoints: written whole or not at all, read without executing anything."""
+"""Checkpoints: written whole or not at all, read without executing anything.
 
+    python -m utils.checkpoint convert IN OUT
+
+writes the weights to evaluate in the format of OUT's suffix: this project's .pt, .safetensors, or the authors' .pkl.
+"""
+
+import json
 import os
 import pickle
 import re
@@ -8,13 +14,18 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from models import build_model, released
-from utils.errors import InputError
+from utils.errors import InputError, run_script
+
+SAFETENSORS, RELEASED = ".safetensors", ".pkl"
+MODEL_CONFIG = "model_config"  # key of a checkpoint, and of the header of a .safetensors file, there as JSON
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep_previous: bool = False) -> None:
@@ -22,16 +33,19 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep_previo
 
     With ``keep_previous`` the old one stays beside it, see ``previous_of``.
 
+    A path that ends in .safetensors gets ``model`` and ``model_config`` alone in that format.
+
     Raises:
         OSError: the file cannot be written; what was at ``path`` before is still there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
+    write = _save_safetensors if path.suffix.lower() == SAFETENSORS else torch.save
     try:
         with open(temporary, "wb") as file:
             try:
-                torch.save(dict(checkpoint), file)
+                write(dict(checkpoint), file)
             except RuntimeError as error:  # torch reports a full disk as a position that is not the expected one
                 raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
             file.flush()
@@ -59,6 +73,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, damaged, holds anything else, or no ``model``.
     """
+    if Path(path).suffix.lower() == SAFETENSORS:
+        return _load_safetensors(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on a foreign pickle's protocol, which is then refused
@@ -105,12 +121,14 @@ def load_model(path: str | Path, released_options: Mapping[str, Any] | None = No
     """
     checkpoint = load_checkpoint(path)
     weights = checkpoint["model"]
-    if "model_config" in checkpoint:
-        options = checkpoint["model_config"]
+    if MODEL_CONFIG in checkpoint:
+        options = checkpoint[MODEL_CONFIG]
     elif released.is_released(weights):
         options = released_options or released.model_options(weights)
     else:
         raise InputError(f"{path}: the weights of another network (first name: {next(iter(weights), 'none')})")
+    if not isinstance(options, Mapping):
+        raise InputError(f"{path}: the checkpoint's model cannot be built: its {MODEL_CONFIG} is no table of options")
     try:
         model = build_model(**options)
     except (TypeError, ValueError) as error:
@@ -164,6 +182,53 @@ def resume_training(path: Path, stateful: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path}: cannot go on with this run, it was started with other settings: {reason}") from None
 
 
+def convert(source: str | Path, target: str | Path) -> None:
+    """Write the weights to evaluate that ``source`` holds in the format of ``target``'s suffix.
+
+    The authors' format has the released network's names, which a network without one of its parts has not.
+
+    Raises:
+        InputError: as ``load_model``; or the authors' format cannot hold the network.
+        OSError: the file cannot be written.
+    """
+    target = Path(target)
+    if target.suffix.lower() not in (SAFETENSORS, RELEASED, ".pt", ".pth"):
+        raise InputError(f"{target}: weights are written as .pt, .safetensors or, in the authors' names, .pkl")
+    model = load_model(source)
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    checkpoint = load_checkpoint(source)
+    options = dict(checkpoint.get(MODEL_CONFIG) or released.model_options(checkpoint["model"]))
+    if target.suffix.lower() != RELEASED:
+        save_checkpoint(target, {"model": weights, MODEL_CONFIG: options})
+        return
+    theirs = released.rename_back(weights)
+    told = build_model(**released.model_options(theirs))
+    if told.state_dict().keys() != weights.keys() or told.mean_window != model.mean_window:
+        raise InputError(f"{target}: the authors' format cannot say which network this is ({options})")
+    save_checkpoint(target, {"model": theirs})
+
+
+def _save_safetensors(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    header = {MODEL_CONFIG: json.dumps(checkpoint[MODEL_CONFIG])} if MODEL_CONFIG in checkpoint else {}
+    file.write(safetensors.torch.save(checkpoint["model"], header))
+
+
+def _load_safetensors(path: str | Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            checkpoint = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+            header = file.metadata() or {}
+        if MODEL_CONFIG in header:
+            checkpoint[MODEL_CONFIG] = json.loads(header[MODEL_CONFIG])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such weights file") from None
+    except (safetensors.SafetensorError, OSError, ValueError):
+        raise InputError(f"{path}: not a .safetensors file, or a damaged one") from None
+    if not checkpoint["model"]:
+        raise InputError(f"{path}: a .safetensors file without weights")
+    return checkpoint
+
+
 def _load_into(model: nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
     own = model.state_dict()
     problems = [
@@ -187,3 +252,19 @@ def _is_state_dict(value: Any) -> bool:
 def _listed(what: str, names) -> str:
     names = sorted(names)
     return f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
+
+
+def main() -> None:
+    from utils.config import ScriptParser  # here, so that reading weights does not need the parser
+
+    parser = ScriptParser(prog="python -m utils.checkpoint", description="Convert a weights file.")
+    parser.add_argument("action", type=Literal["convert"], help="what to do")
+    parser.add_argument("input", type=Path, help="weights: .pt, .pkl or .safetensors")
+    parser.add_argument("output", type=Path, help="the file to write; its suffix says in which format")
+    args = parser.parse()
+    convert(args.input, args.output)
+    print(f"{args.input} written to {args.output}")
+
+
+if __name__ == "__main__":
+    run_script(main)

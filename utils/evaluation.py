@@ -30,12 +30,13 @@ def score_pictures(
     protocol: str,
     device: torch.device,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+    self_ensemble: bool = False,
 ) -> Iterator[tuple[Score, Tensor, Tensor, Tensor]]:
     """Restore and score samples of one picture each (see ``data.datasets.evaluation_loader``), as they come.
 
     Yields the score and input, restored and target (1, 3, H, W) in [0, 1] on the device. Restored pictures are
     scored unquantised unless the protocol says otherwise. The model must be in eval mode. With ``lpips`` (see
-    ``utils.perceptual.load_lpips``) that is a metric as well.
+    ``utils.perceptual.load_lpips``) that is a metric as well; ``self_ensemble`` see ``utils.inference.restore``.
     """
 
     def score(picture: Tensor, target: Tensor) -> dict[str, float]:
@@ -49,7 +50,7 @@ def score_pictures(
         target = sample["target"].to(device, non_blocking=True)
         synchronise(device)
         start = time.perf_counter()
-        restored = restore(model, input)
+        restored = restore(model, input, self_ensemble=self_ensemble)
         synchronise(device)
         seconds = time.perf_counter() - start
         scores = Score(sample["name"][0], score(input, target), score(restored, target), seconds)

@@ -1,20 +1,97 @@
-"""Restoring pictures of any size."""
+"""Restoring pictures of any size, in whatever memory there is."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from models.tiled import TiledForward, is_out_of_memory, release_cached_memory
+from utils.errors import InputError
+from utils.memory import free_memory
 from utils.padding import extend
+
+# Measured by benchmarks/memory.py: bytes per pixel and channel of the network's width, at the peak.
+WHOLE_BYTES = 44  # of the whole picture, or of one tile
+STORED_VALUES = 2.2  # numbers that tiles keep in main memory
+PICTURE_BYTES = 40  # per pixel: the picture itself, input and output, float32
+MAX_TILE, MIN_TILE = 1024, 128  # a larger tile computes no faster
+SHARE = 0.7  # of the free memory that is planned with
+
+Progress = Callable[[float], None]
+
+
+def restore(
+    model: nn.Module,
+    picture: Tensor,
+    *,
+    tile: int | None = None,
+    self_ensemble: bool = False,
+    progress: Progress | None = None,
+) -> Tensor:
+    """picture (N, 3, H, W) in [0, 1], of any size -> restored (N, 3, H, W) in [0, 1], float32, on the same device.
+
+    The picture is extended by reflection to the sides the network takes and the result cropped back. A picture that
+    does not fit into the free memory as a whole is restored in tiles, with the same result (``models.tiled``).
+
+    Args:
+        model: in eval mode.
+        tile: restore in tiles of this side, in pixels, whatever the memory.
+        self_ensemble: the mean over the eight flips and quarter turns of the picture, at eight times the cost.
+        progress: is told which part of the work is done, in [0, 1], now and then.
+
+    Raises:
+        InputError: there is too little main memory even for tiles.
+    """
+    report = progress or (lambda done: None)
+    if not self_ensemble:
+        return _restore(model, picture, tile, report)
+    mean = torch.zeros_like(picture, dtype=torch.float32)
+    for index in range(8):
+        turns, flipped = index % 4, index >= 4
+        view = torch.rot90(picture.flip(-1) if flipped else picture, turns, (-2, -1))
+        restored = torch.rot90(
+            _restore(model, view, tile, lambda done, index=index: report((index + done) / 8)), -turns, (-2, -1)
+        )
+        mean += (restored.flip(-1) if flipped else restored) / 8
+    return mean.clamp(0, 1)
 
 
 @torch.inference_mode()
-def restore(model: nn.Module, picture: Tensor) -> Tensor:
-    """picture (N, 3, H, W) in [0, 1], of any size, on the model's device -> restored (N, 3, H, W) in [0, 1].
-
-    The picture is extended by reflection to the sides the network takes and the result cropped back. The model must
-    be in eval mode.
-    """
+def _restore(model: nn.Module, picture: Tensor, tile: int | None, report: Progress) -> Tensor:
     height, width = picture.shape[-2:]
     multiple, least = model.size_multiple, model.min_size
     padded = extend(picture, *(max(least, -(-side // multiple) * multiple) for side in (height, width)))
-    restored = model(padded)[-1]
-    return restored[..., :height, :width].float().clamp(0, 1)
+    device = next(model.parameters()).device
+    restored = None
+    if tile is None and WHOLE_BYTES * model.embed.out_channels * padded[:, 0].numel() < SHARE * free_memory(device):
+        try:
+            restored = model(padded.to(device))[-1]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release_cached_memory()
+    if restored is None:
+        restored = torch.cat([_restore_in_tiles(model, one, tile, report) for one in padded.split(1)])
+    report(1.0)
+    return restored[..., :height, :width].to(picture.device).float().clamp_(0, 1)
+
+
+def _restore_in_tiles(model: nn.Module, picture: Tensor, tile: int | None, report: Progress) -> Tensor:
+    pixels, channels = picture[0, 0].numel(), model.embed.out_channels
+    device, main_memory = next(model.parameters()).device, free_memory(torch.device("cpu"))
+    stored = {
+        dtype: pixels * (STORED_VALUES * channels * dtype.itemsize + PICTURE_BYTES)
+        for dtype in (torch.float32, torch.float16)
+    }
+    # Half precision, where that must be, costs less than a grey level of 8 bits (docs/restore.md has the figures).
+    dtype = next((dtype for dtype, size in stored.items() if size < SHARE * main_memory), None)
+    if dtype is None:
+        raise InputError(
+            f"{pixels / 1e6:.0f} megapixels need about {stored[torch.float16] / SHARE / 2**30:.0f} GiB of free main "
+            f"memory, there are {main_memory / 2**30:.0f}"
+        )
+    if tile is None:
+        free = free_memory(device) - (stored[dtype] if device.type == "cpu" else 0)
+        side = int((SHARE * free / (WHOLE_BYTES * channels)) ** 0.5) if free > 0 else 0
+        tile = min(MAX_TILE, max(MIN_TILE, side // MIN_TILE * MIN_TILE))
+    return TiledForward(model, tile, dtype, report)(picture)

@@ -1,0 +1,128 @@
+"""A page on this machine to restore pictures by hand: drop one, drag a slider over before and after, download it.
+
+    python app.py --weights runs/ --port 7860
+
+It needs the packages of requirements-extra.txt (`make app` installs them) and is reachable from this machine alone.
+"""
+
+import functools
+import os
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import nn
+
+from data.photo_files import SUFFIXES, read_photograph, write_photograph
+from models import load_pretrained
+from utils.arrays import restore_array
+from utils.config import ScriptParser
+from utils.errors import InputError, run_script
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+WEIGHTS_SUFFIXES = {".pt", ".pth", ".pkl", ".safetensors"}
+MAX_UPLOAD = "100mb"
+MAX_MEGAPIXELS = 100
+PREVIEW = 1600  # pixels of the longer side in the browser; what is downloaded has all
+KEPT_SECONDS = 3600  # how long uploads and results stay on disk
+
+
+def find_weights(paths: list[Path]) -> dict[str, Path]:
+    """Weights files by the name to show, in files and folders; ``best`` before ``last``.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = {}
+    for path in paths:
+        files = path.rglob("*") if path.is_dir() else [path]
+        found |= {str(file): file for file in sorted(files) if file.suffix in WEIGHTS_SUFFIXES and file.is_file()}
+    if not found:
+        raise InputError(
+            f"--weights: no weights ({', '.join(sorted(WEIGHTS_SUFFIXES))}) in {', '.join(map(str, paths))}: "
+            "train some (make demo) or name a file"
+        )
+    return found
+
+
+def build_page(weights: dict[str, Path]):
+    """The page: a picture and weights in, a slider and a file out."""
+    import gradio as gr
+
+    @functools.lru_cache(maxsize=1)
+    def model_of(name: str) -> nn.Module:
+        return load_pretrained(weights[name])
+
+    def restore_upload(upload: str | None, name: str, self_ensemble: bool, progress=gr.Progress()):  # noqa: B008
+        if upload is None:
+            raise gr.Error("Drop a picture first.")
+        try:
+            photograph = read_photograph(upload, MAX_MEGAPIXELS)
+            restored = restore_array(
+                model_of(name),
+                photograph.colour,
+                self_ensemble=self_ensemble,
+                progress=lambda done: progress(done, desc="restoring"),
+            )
+        except InputError as error:
+            raise gr.Error(str(error).replace(str(upload), Path(upload).name)) from None
+        target = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), f"restored_{Path(upload).name}")
+        write_photograph(target, photograph.with_colour(restored))
+        return (preview(photograph.colour), preview(restored)), str(target)
+
+    with gr.Blocks(title="IRNeXt", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        gr.Markdown("# IRNeXt\nDrop a picture, choose weights, restore it. Nothing leaves this machine.")
+        with gr.Row():
+            upload = gr.File(label="Picture", file_types=sorted(SUFFIXES), type="filepath")
+            with gr.Column():
+                choice = gr.Dropdown(list(weights), label="Weights", value=next(iter(weights)))
+                ensemble = gr.Checkbox(label="Self-ensemble (eight times slower)")
+                button = gr.Button("Restore", variant="primary")
+        slider = gr.ImageSlider(label="Before | after", type="numpy", max_height=800)
+        result = gr.File(label="Result")
+        button.click(restore_upload, [upload, choice, ensemble], [slider, result], concurrency_limit=1)
+    return page
+
+
+def preview(picture: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, 3), uint8 or uint16 -> (h, w, 3) uint8, small enough for a browser."""
+    if picture.dtype == np.uint16:
+        picture = (picture // 257).astype(np.uint8)
+    if picture.ndim == 2:
+        picture = np.dstack([picture] * 3)
+    scale = PREVIEW / max(picture.shape)
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def main() -> None:
+    parser = ScriptParser(usage="python app.py --weights FILE|DIR ... [--port N]", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--weights", type=Path, nargs="+", required=True, help="weights to choose from; folders of them"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="of http://127.0.0.1:PORT")
+    args = parser.parse()
+    weights = find_weights(args.weights)
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise InputError(f"the page needs {error.name}: pip install -r requirements-extra.txt") from None
+    local_fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    try:
+        build_page(weights).launch(
+            server_name="127.0.0.1",
+            server_port=args.port,
+            share=False,
+            max_file_size=MAX_UPLOAD,
+            theme=gr.themes.Default(**local_fonts),
+            footer_links=[],
+        )
+    except OSError as error:
+        raise InputError(f"--port {args.port}: {error.args[0]}") from None
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,147 @@
+"""Restoring in tiles: the result is the whole picture's, whatever the network, and memory may run out on the way."""
+
+import subprocess
+import sys
+
+import cv2
+import pytest
+import skimage.data
+import torch
+from conftest import ROOT, released_state_dict
+
+from models import IRNeXt, build_model
+from models.released import rename
+from models.tiled import TiledForward
+from utils.inference import restore
+
+
+def awake(model: IRNeXt, seed: int = 0) -> IRNeXt:
+    """With attention that does something, and batch norm with statistics of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("modulation", "filtered_weight", "identity_weight")):
+                value.copy_(0.5 * torch.randn(value.shape, generator=generator))
+        for name, value in model.named_buffers():
+            if name.endswith("running_mean"):
+                value.copy_(0.1 * torch.randn(value.shape, generator=generator))
+    return model.eval()
+
+
+def photograph(height: int, width: int) -> torch.Tensor:
+    picture = cv2.resize(skimage.data.coffee(), (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return -10 * torch.log10((a - b).square().mean()).item()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_blocks": 3},
+        {"mean_window": 120 / 256},
+        {"mean_window": 120 / 256, "num_blocks": 2, "pool_sizes": (16, 4)},
+        {"pool_sizes": ()},
+        {"pool_sizes": (4, 2), "frequency_modulation": False},
+        {"local_attention": False},
+    ],
+)
+def test_tiles_give_what_the_whole_picture_gives(options):
+    torch.manual_seed(0)
+    model = awake(IRNeXt(**{"num_blocks": 1, "channels": 8} | options))
+    picture = photograph(128, 256)
+    seen = []
+    with torch.inference_mode():
+        whole = model(picture)[-1]
+        tiled = TiledForward(model, tile=64, progress=seen.append)(picture)
+        alone = torch.cat([model(part)[-1] for part in picture.split(128, dim=-1)], dim=-1)
+    assert psnr(tiled, whole) > 90  # rounding
+    assert psnr(alone, whole) < 60  # what tiles without the picture's means give
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "file, options",
+    [
+        ("released_state_dict.json", {"num_blocks": 4}),
+        ("released_state_dict_14.json", {"num_blocks": 14, "mean_window": 120 / 256}),
+    ],
+)
+def test_released_networks_on_a_photograph(file, options):
+    model = build_model(**options).eval()
+    model.load_state_dict(rename(released_state_dict(file)))
+    picture = photograph(64, 128)
+    with torch.inference_mode():
+        whole = model(picture)[-1]
+        # These weights, by formula, give values far outside [0, 1]: compare at the scale of the values.
+        scale = whole.abs().max()
+        assert psnr(TiledForward(model, tile=64)(picture) / scale, whole / scale) > 90
+
+
+def test_half_precision_in_waiting_costs_less_than_a_grey_level():
+    torch.manual_seed(0)
+    model = awake(IRNeXt(num_blocks=2, channels=16))
+    picture = photograph(128, 192)
+    with torch.inference_mode():
+        assert psnr(TiledForward(model, 64, torch.float16)(picture), model(picture)[-1]) > 60
+
+
+def test_any_size_in_tiles_and_in_batches():
+    torch.manual_seed(0)
+    model = awake(IRNeXt(num_blocks=1, channels=8))
+    for height, width in ((1, 1), (70, 300), (3, 131)):
+        picture = torch.cat([photograph(height, width), photograph(height, width).flip(1)])
+        assert psnr(restore(model, picture, tile=64), restore(model, picture)) > 90
+
+
+def test_self_ensemble_is_the_mean_of_the_eight_views():
+    torch.manual_seed(0)
+    model = awake(IRNeXt(num_blocks=1, channels=8))
+    picture = photograph(40, 70)
+    seen = []
+    ensemble = restore(model, picture, self_ensemble=True, progress=seen.append)
+    views = []
+    for flipped in (False, True):
+        view = picture.flip(-1) if flipped else picture
+        for turns in range(4):
+            restored = restore(model, view.rot90(turns, (2, 3))).rot90(-turns, (2, 3))
+            views.append(restored.flip(-1) if flipped else restored)
+    torch.testing.assert_close(ensemble, torch.stack(views).mean(0))
+    assert (ensemble - restore(model, picture)).abs().max() > 1e-3
+    torch.testing.assert_close(restore(model, picture.flip(-2), self_ensemble=True).flip(-2), ensemble)
+    assert seen[-1] == 1
+
+
+# Memory runs out for real: the address space is limited to a little more than what the process has.
+LIMITED = """
+import resource, sys, torch
+from pathlib import Path
+from models.tiled import TiledForward
+from test_tiled import IRNeXt, awake, photograph, psnr
+from utils.inference import restore
+torch.manual_seed(0)
+model = awake(IRNeXt(num_blocks=1, channels=16))
+picture = photograph(512, 768)
+wanted = restore(model, picture, tile=256)
+restore(model, picture[..., :64, :64])
+here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + int(sys.argv[1]) * 2**20, -1))
+forward = TiledForward(model, 512)
+with torch.inference_mode():
+    print(psnr(forward(picture).clamp(0, 1), wanted), forward.tile, psnr(restore(model, picture), wanted))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_tiles_are_halved_where_memory_runs_out():
+    script = ["-c", f"import sys; sys.path.insert(0, 'tests'){LIMITED}", "110"]
+    result = subprocess.run(
+        [sys.executable, *script], cwd=ROOT, env={"OMP_NUM_THREADS": "1", "PATH": ""}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    tiled, side, chosen = map(float, result.stdout.split())
+    assert side < 512
+    assert min(tiled, chosen) > 90
