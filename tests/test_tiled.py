@@ -137,7 +137,7 @@ with torch.inference_mode():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_tiles_are_halved_where_memory_runs_out():
-    script = ["-c", f"import sys; sys.path.insert(0, 'tests'){LIMITED}", "110"]
+    script = ["-c", f"import sys; sys.path.insert(0, 'tests'){LIMITED}", "200"]
     result = subprocess.run(
         [sys.executable, *script], cwd=ROOT, env={"OMP_NUM_THREADS": "1", "PATH": ""}, capture_output=True, text=True
     )
