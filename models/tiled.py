@@ -386,7 +386,7 @@ def _joined(convolution: nn.Conv2d) -> Callable[[Tensor, Tensor], Tensor]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's or the main memory does not suffice."""
-    words = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory object")
+    words = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a ")  # the last: oneDNN
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 

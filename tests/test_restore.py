@@ -1,5 +1,6 @@
 """restore.py as a user runs it, on files of every kind."""
 
+import json
 import os
 import signal
 import struct
@@ -257,6 +258,20 @@ def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
     refused("no such weights file", weights=tmp_path / "gone.pt", inputs=[tmp_path / "in"])
     assert {path.name for path in tmp_path.iterdir()} == {"in", "other", "out"}
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.png"]
+
+
+def test_scores_of_the_self_ensemble(small_weights, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), PHOTO)
+    model = load_pretrained(small_weights, "cpu")
+    arguments = ("--weights", small_weights, "--input", tmp_path, "--target", tmp_path, "--self-ensemble")
+    result = run_script("test.py", *arguments, "--output", tmp_path / "results")
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert metrics["self_ensemble"] is True
+    picture = torch.from_numpy(cv2.cvtColor(PHOTO, cv2.COLOR_RGB2BGR)).permute(2, 0, 1) / 255
+    error = (model.restore(picture, self_ensemble=True) - picture).square().mean()
+    (scores,) = metrics["sets"].values()
+    assert scores["restored"]["psnr"] == pytest.approx(-10 * torch.log10(error).item(), abs=1e-3)
 
 
 def numbered(index: int) -> np.ndarray:

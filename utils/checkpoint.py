@@ -195,7 +195,7 @@ def convert(source: str | Path, target: str | Path) -> None:
     if target.suffix.lower() not in (SAFETENSORS, RELEASED, ".pt", ".pth"):
         raise InputError(f"{target}: weights are written as .pt, .safetensors or, in the authors' names, .pkl")
     model = load_model(source)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = model.state_dict()
     checkpoint = load_checkpoint(source)
     options = dict(checkpoint.get(MODEL_CONFIG) or released.model_options(checkpoint["model"]))
     if target.suffix.lower() != RELEASED:
@@ -210,7 +210,8 @@ def convert(source: str | Path, target: str | Path) -> None:
 
 def _save_safetensors(checkpoint: dict[str, Any], file: BinaryIO) -> None:
     header = {MODEL_CONFIG: json.dumps(checkpoint[MODEL_CONFIG])} if MODEL_CONFIG in checkpoint else {}
-    file.write(safetensors.torch.save(checkpoint["model"], header))
+    weights = {name: value.contiguous() for name, value in checkpoint["model"].items()}  # not channels-last
+    file.write(safetensors.torch.save(weights, header))
 
 
 def _load_safetensors(path: str | Path) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from utils.padding import extend
 
 # Measured by benchmarks/memory.py: bytes per pixel and channel of the network's width, at the peak.
 WHOLE_BYTES = 44  # of the whole picture, or of one tile
-STORED_VALUES = 2.2  # numbers that tiles keep in main memory
+STORED_VALUES = 2.0  # numbers per pixel and channel that tiles keep in main memory
 PICTURE_BYTES = 40  # per pixel: the picture itself, input and output, float32
 MAX_TILE, MIN_TILE = 1024, 128  # a larger tile computes no faster
-SHARE = 0.7  # of the free memory that is planned with
+CPU_WHOLE = MAX_TILE**2  # pixels of a whole picture on the CPU, where tiles are as fast and can be timed and stopped
+# Shares of the free memory that are planned with: for what the network computes, and for what is stored.
+SHARE, STORED_SHARE = 0.7, 0.9
 
 Progress = Callable[[float], None]
 
@@ -63,7 +65,9 @@ def _restore(model: nn.Module, picture: Tensor, tile: int | None, report: Progre
     padded = extend(picture, *(max(least, -(-side // multiple) * multiple) for side in (height, width)))
     device = next(model.parameters()).device
     restored = None
-    if tile is None and WHOLE_BYTES * model.embed.out_channels * padded[:, 0].numel() < SHARE * free_memory(device):
+    pixels = padded[:, 0].numel()
+    fits = WHOLE_BYTES * model.embed.out_channels * pixels < SHARE * free_memory(device)
+    if tile is None and fits and (device.type != "cpu" or pixels <= CPU_WHOLE * len(padded)):
         try:
             restored = model(padded.to(device))[-1]
         except (RuntimeError, MemoryError) as error:
@@ -84,11 +88,12 @@ def _restore_in_tiles(model: nn.Module, picture: Tensor, tile: int | None, repor
         for dtype in (torch.float32, torch.float16)
     }
     # Half precision, where that must be, costs less than a grey level of 8 bits (docs/restore.md has the figures).
-    dtype = next((dtype for dtype, size in stored.items() if size < SHARE * main_memory), None)
+    dtype = next((dtype for dtype, size in stored.items() if size < STORED_SHARE * main_memory), None)
     if dtype is None:
+        needed = stored[torch.float16] / STORED_SHARE / 2**30
         raise InputError(
-            f"{pixels / 1e6:.0f} megapixels need about {stored[torch.float16] / SHARE / 2**30:.0f} GiB of free main "
-            f"memory, there are {main_memory / 2**30:.0f}"
+            f"{pixels / 1e6:.0f} megapixels need about {needed:.0f} GiB of free main memory, "
+            f"there are {main_memory / 2**30:.0f}"
         )
     if tile is None:
         free = free_memory(device) - (stored[dtype] if device.type == "cpu" else 0)
