@@ -60,12 +60,12 @@ def check(config: Config, decode: bool) -> list[str]:
                 print(f"    {line}")
             if title == "train":
                 training = pairs
-            elif shared := shared_targets(training, pairs, appearances):
-                named = [f"{test} is {twin}" for test, twin in shared]
-                line = listed(named, "test target(s) in the training set too", show=3)
+            else:
+                shared = [f"{test} is {twin}" for test, twin in shared_targets(training, pairs, appearances)]
+                line = listed(shared, "test target(s) in the training set too", show=3) if shared else ""
                 if part.shares_scenes:
-                    print(f"    {line} (known of the published split)")
-                else:
+                    print(f"    the published split has scenes in training and test; found here: {line or 'none'}")
+                elif shared:
                     found.append(line)
         for line in found:
             print(f"    problem: {line}")
