@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import MultiScaleModule, conv
+from models.layers import MultiScaleModule, conv, join, through
 
 
 class ResBlock(nn.Module):
@@ -21,9 +21,8 @@ class ResBlock(nn.Module):
         self.conv2 = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.gelu(self.conv1(x))
-        y = self.between(y)
-        return x + self.conv2(y)
+        y = through(lambda y: self.conv2(self.between(y)), F.gelu, self.conv1(x))
+        return y.add_(x)  # in place: a new tensor of this size costs more time than the sum
 
 
 class CNNBlock(nn.Sequential):
@@ -56,6 +55,7 @@ class IRNeXt(nn.Module):
     The encoder goes from full to quarter size; features of the half and the quarter input join on the way down
     (``shallow``, ``fuse``). The decoder goes back up, joining the encoder's features of the same size (``merge``).
     At each scale the decoder's features become a picture that is added to the input of that size.
+    ``through(module, make, ...)`` is ``module(make(...))`` in less memory.
 
     Args:
         num_blocks: residual blocks per CNNBlock: 4 for dehazing and desnowing, 14 for motion deblurring.
@@ -123,28 +123,23 @@ class IRNeXt(nn.Module):
         x_half = F.interpolate(x, scale_factor=0.5)
         x_quarter = F.interpolate(x_half, scale_factor=0.5)
 
-        full = F.gelu(self.embed(x))
-        full = self.encoder[0](full)
+        full = through(self.encoder[0], F.gelu, self.embed(x))
 
-        half = F.gelu(self.down[0](full))
-        half = self.fuse[0](torch.cat([half, self.shallow[0](x_half)], dim=1))
+        half = through(self.fuse[0], join, self.down[0](full), self.shallow[0](x_half))
         half = self.encoder[1](half)
 
-        quarter = F.gelu(self.down[1](half))
-        quarter = self.fuse[1](torch.cat([quarter, self.shallow[1](x_quarter)], dim=1))
+        quarter = through(self.fuse[1], join, self.down[1](half), self.shallow[1](x_quarter))
         quarter = self.encoder[2](quarter)
 
         z = self.decoder[0](quarter)
         restored_quarter = x_quarter + self.heads[0](z)
 
-        z = F.gelu(self.up[0](z))
-        z = F.gelu(self.merge[0](torch.cat([z, half], dim=1)))
-        z = self.decoder[1](z)
+        z = through(self.merge[0], join, self.up[0](z), half)
+        z = through(self.decoder[1], F.gelu, z)
         restored_half = x_half + self.heads[1](z)
 
-        z = F.gelu(self.up[1](z))
-        z = F.gelu(self.merge[1](torch.cat([z, full], dim=1)))
-        z = self.decoder[2](z)
+        z = through(self.merge[1], join, self.up[1](z), full)
+        z = through(self.decoder[2], F.gelu, z)
         restored = x + self.heads[2](z)
 
         return [restored_quarter, restored_half, restored]
