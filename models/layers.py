@@ -7,15 +7,12 @@ import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor, nn
 
+from models.upsampling import upsample
+
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     """Convolution whose padding keeps the size at stride 1: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
-
-
-def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with aligned corners: (N, C, h, w) -> (N, C, *size)."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def through(module: Callable[[Tensor], Tensor], make: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -1,0 +1,213 @@
+"""Time and memory of the network beside its textbook formulation and the machine's own limits.
+
+    python -m benchmarks.speed                    # forward and training step, 4 blocks, without compiling
+    python -m benchmarks.speed --compile true     # on the CPU compiling takes minutes for each row
+    python -m benchmarks.speed --num_blocks 4 14 16 --rounds 5
+
+All rows of a table are timed in turns, round after round, so that a change of the machine's pace meets them alike;
+figures are medians. The limit is the time that the network's multiplications would take at the pace of a large matrix
+product in the same arithmetic, timed in the same rounds. Memory is what tensors take at most, weights left out: on
+CUDA as its allocator counts it, on the CPU as benchmarks.live does.
+"""
+
+import copy
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.live import LiveBytes
+from benchmarks.textbook import TextbookIRNeXt
+from losses import MultiScaleLoss
+from models import build_model
+from utils.compiling import Network, compiled
+from utils.config import ScriptParser
+from utils.errors import run_script
+from utils.evaluation import synchronise
+from utils.results import as_markdown
+
+Work = Callable[[], object]
+MATRIX = {"cuda": 8192, "cpu": 3000}  # side of the matrices of the limit
+COPY_BYTES = 2**28
+TEXTBOOK = "textbook, float32"
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def main() -> None:
+    parser = ScriptParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
+    parser.add_argument("--num_blocks", type=int, nargs="+", default=[4], help="one table of each depth")
+    parser.add_argument("--compile", type=bool, default=torch.cuda.is_available(), help="rows of compiled networks")
+    parser.add_argument("--rounds", type=int, default=7, help="each row is timed this often")
+    args = parser.parse()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"copying reaches {copy_bandwidth(device, args.rounds) / 1e9:.0f} GB/s (read and written)\n")
+    forwards, steps = (1, 256, 256), [(2, 256, 256)]
+    if device.type == "cuda":
+        forwards, steps = (1, 720 // 32 * 32 + 32, 1280), [(4, 256, 256), (16, 256, 256)]
+    for blocks in args.num_blocks:
+        model = started(build_model(num_blocks=blocks)).to(device)
+        for kind, make, (batch, height, width) in [("forward", forward, forwards), *(("step", step, s) for s in steps)]:
+            x = torch.rand(batch, 3, height, width, device=device)
+            rows = {
+                row: make(network, x, context) for row, network, context in variants(model, kind, device, args.compile)
+            }
+            title = {"forward": "forward", "step": "training step"}[kind]
+            print(f"### {blocks} blocks, {title}, {batch} x {height} x {width}\n")
+            print(table(rows, device, args.rounds), "\n")
+
+
+def started(model: nn.Module) -> nn.Module:
+    """With attentions that do something, as those of a trained network."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(("modulation", "filtered_weight", "identity_weight")):
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def variants(
+    model: nn.Module, kind: str, device: torch.device, compiling: bool
+) -> list[tuple[str, Network, Callable[[], AbstractContextManager]]]:
+    """Name, network and the arithmetic it runs in; each with weights of its own."""
+
+    def bf16() -> AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16)
+
+    networks = {TEXTBOOK: (TextbookIRNeXt(model), nullcontext)}
+    for precision, context in (("float32", nullcontext), ("bf16", bf16)):
+        networks[f"ours, {precision}"] = (copy.deepcopy(model), context)
+    rows = []
+    for name, (network, context) in networks.items():
+        network.train(kind == "step")
+        rows.append((name, network, context))
+        if compiling and name != TEXTBOOK:
+            own = copy.deepcopy(network)
+            rows.append((f"{name}, compiled", compiled_for(kind, own), context))
+    return rows
+
+
+def compiled_for(kind: str, network: nn.Module) -> Network:
+    """Compiled as train.py or test.py do; it still has ``parameters``."""
+    fast = compiled(network, any_size=kind == "forward")
+    fast.parameters = network.parameters
+    return fast
+
+
+def forward(network: Network, x: torch.Tensor, context: Callable[[], AbstractContextManager]) -> Work:
+    """One restoration."""
+
+    def work() -> None:
+        with torch.inference_mode(), context():
+            network(x)
+
+    return work
+
+
+def step(network: Network, x: torch.Tensor, context: Callable[[], AbstractContextManager]) -> Work:
+    """One training step as in train.py."""
+    criterion, target = MultiScaleLoss(), torch.rand_like(x)
+    parameters = list(network.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-6, fused=True)
+
+    def work() -> None:
+        with context():
+            outputs = network(x)
+        loss = criterion(outputs, target)
+        optimizer.zero_grad()
+        loss.total.backward()
+        nn.utils.clip_grad_norm_(parameters, 0.001)
+        optimizer.step()
+
+    return work
+
+
+def table(rows: dict[str, Work], device: torch.device, rounds: int) -> str:
+    """Times, ratios to the textbook's, shares of the limit, and memory, as Markdown."""
+    flops = FlopCounterMode(display=False)
+    with flops:
+        rows[TEXTBOOK]()
+    side = MATRIX[device.type]
+    limits = {}
+    for precision, dtype in DTYPES.items():
+        a = torch.rand(side, side, device=device).to(dtype)
+        limits[precision] = lambda a=a: a @ a
+    seconds = median_seconds(rows | limits, device, rounds)
+    bytes_used = {name: peak_bytes(work, device) for name, work in rows.items()}
+    cells = []
+    for name in rows:
+        precision = next(precision for precision in DTYPES if precision in name)
+        limit = flops.get_total_flops() / (2 * side**3 / seconds[precision])
+        cells.append(
+            [
+                name,
+                f"{seconds[name] * 1000:.1f}",
+                f"{seconds[TEXTBOOK] / seconds[name]:.2f}",
+                f"{limit / seconds[name]:.0%}",
+                f"{bytes_used[name] / 2**20:.0f}" if bytes_used[name] else "",
+                f"{bytes_used[name] / bytes_used[TEXTBOOK]:.2f}" if bytes_used[name] else "",
+            ]
+        )
+    for precision in DTYPES:
+        limit = flops.get_total_flops() / (2 * side**3 / seconds[precision])
+        pace = 2 * side**3 / seconds[precision] / 1e9
+        cells.append(
+            [
+                f"limit, {precision} ({pace:.0f} GFLOP/s)",
+                f"{limit * 1000:.1f}",
+                f"{seconds[TEXTBOOK] / limit:.2f}",
+                "100%",
+                "",
+                "",
+            ]
+        )
+    heading = ["network", "ms", "times faster", "of the limit", "memory, MiB", "of textbook"]
+    return as_markdown(heading, cells)
+
+
+def median_seconds(works: dict[str, Work], device: torch.device, rounds: int) -> dict[str, float]:
+    """The median time of each, timed in turns; each has run twice before."""
+    for _ in range(2):
+        for work in works.values():
+            work()
+    samples: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            synchronise(device)
+            start = time.perf_counter()
+            work()
+            synchronise(device)
+            samples[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in samples.items()}
+
+
+def peak_bytes(work: Work, device: torch.device) -> int | None:
+    """Memory of tensors at the highest point, less what is there before; None where it cannot be seen."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        with LiveBytes() as live:
+            work()
+    except Exception:  # a compiled graph cannot be looked into
+        return None
+    return live.peak
+
+
+def copy_bandwidth(device: torch.device, rounds: int) -> float:
+    """Bytes per second that a copy of a large tensor reads and writes."""
+    source = torch.rand(COPY_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * COPY_BYTES / median_seconds({"copy": lambda: target.copy_(source)}, device, rounds)["copy"]
+
+
+if __name__ == "__main__":
+    run_script(main)
