@@ -1,6 +1,8 @@
 """Pairs of pictures as samples, and the loaders over them."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.cache import DecodedCache
 from data.degradations import DEGRADATIONS
 from data.layouts import Pair
 from data.pictures import read_picture
@@ -45,15 +48,22 @@ class PairedPictures(Dataset[Sample]):
     Args:
         degrade: a key of data.degradations.DEGRADATIONS; the pictures are clean, and the inputs are made from them
             after the augmentation.
+        read: gives the pixels of a file, uint8 or uint16 (H, W, 3).
     """
 
     def __init__(
-        self, pairs: list[Pair], augment: PairedCropFlip | None = None, seed: int = 0, degrade: str | None = None
+        self,
+        pairs: list[Pair],
+        augment: PairedCropFlip | None = None,
+        seed: int = 0,
+        degrade: str | None = None,
+        read: Callable[[Path], np.ndarray] = read_picture,
     ) -> None:
         self.pairs = pairs
         self.augment = augment
         self.seed = seed
         self.degrade = degrade
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -61,8 +71,8 @@ class PairedPictures(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         pair = self.pairs[index]
-        input = read_picture(pair.input)
-        target = input if pair.target == pair.input else read_picture(pair.target)
+        input = self.read(pair.input)
+        target = input if pair.target == pair.input else self.read(pair.target)
         if pair.centred:
             target = centre(target, *input.shape[:2])
         if input.shape != target.shape:  # files that changed since the pairs were looked at
@@ -85,10 +95,15 @@ def train_loader(
     seed: int,
     num_workers: int,
     degrade: str | None = None,
+    cache: str | None = None,
 ) -> DataLoader:
-    """Batches of augmented crops, float32 (N, 3, *crop_size), as ``sampler`` has them."""
+    """Batches of augmented crops, float32 (N, 3, *crop_size), as ``sampler`` has them.
+
+    ``cache`` is the folder of a ``DecodedCache``.
+    """
+    read = read_picture if cache is None else DecodedCache(cache).read
     return DataLoader(
-        PairedPictures(pairs, PairedCropFlip(crop_size), seed, degrade),
+        PairedPictures(pairs, PairedCropFlip(crop_size), seed, degrade, read),
         batch_sampler=sampler,
         num_workers=_processes(num_workers),
         persistent_workers=num_workers > 0,
