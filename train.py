@@ -44,6 +44,7 @@ from utils.evaluation import score_pictures
 from utils.logging import add_scalars, record_run, strip
 from utils.results import summary
 from utils.signals import STOPPED, StopSignal
+from utils.waiting import TimedWaiting
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: what a killed process loses at most
@@ -83,6 +84,7 @@ def main() -> int:
         raise InputError(f"train.batch_size: {config.train.batch_size} pictures are too few for {group.size} processes")
 
     loader, sampler, validation_loaders = build_data(config, group)
+    batches = TimedWaiting(loader)
 
     torch.manual_seed(config.seed)
     model = build_from_config(config).to(device)
@@ -138,7 +140,7 @@ def main() -> int:
         trained.train()
         bar.set_description(f"epoch {epoch}/{config.train.epochs}")
 
-        for batch in loader:
+        for batch in batches:
             input = batch["input"].to(device, non_blocking=True)
             target = batch["target"].to(device, non_blocking=True)
             with torch.autocast(
@@ -174,6 +176,7 @@ def main() -> int:
                 values = {"loss/total": total, "loss/content": content, "loss/fft": fft}
                 values |= {"train/lr": lr, "train/grad_norm": norm}
                 values |= {"train/pictures_per_second": window_pictures * group.size / seconds}
+                values |= {"train/waiting_for_data": batches.take() / seconds}
                 if group.is_main:
                     add_scalars(curves, values, step)
                 bar.set_postfix(loss=f"{total:.4f}", lr=f"{lr:.2e}")
@@ -232,7 +235,8 @@ def build_data(config: Config, group: Group) -> tuple[DataLoader, EpochSampler, 
     if group.is_main:
         check_pairs([*train_pairs, *chain(*validation_pairs.values())])
     sampler = EpochSampler(len(train_pairs), config.train.batch_size, config.seed, group.rank, group.size)
-    loader = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, config.data.train.degrade)
+    degrade, cache = config.data.train.degrade, config.data.cache
+    loader = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, degrade, cache)
     shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
     return loader, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()}
 

@@ -1,10 +1,17 @@
-"""Augmentation of a pair: the same crop and flip for the input and its target."""
+"""Pixels as tensors, and the augmentation of a pair: the same crop and flip for the input and its target."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from data.sampler import derived_seed
 from utils.padding import extend
+
+
+def to_tensor(picture: np.ndarray) -> Tensor:
+    """uint8 or uint16 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
+    picture = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    return torch.from_numpy(picture.astype(np.float32)) / np.iinfo(picture.dtype).max
 
 
 class PairedCropFlip:
@@ -14,18 +21,22 @@ class PairedCropFlip:
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
-        from torchvision.transforms import v2  # half of the scripts' start-up, which only training needs
-
         self.size = size
-        self.augment = v2.Compose([v2.RandomCrop(size), v2.RandomHorizontalFlip(0.5)])
 
-    def __call__(self, input: Tensor, target: Tensor, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """input, target (3, H, W) -> (3, *size) each; what is drawn follows from ``seed`` alone."""
-        from torchvision import tv_tensors
+    def __call__(self, input: np.ndarray, target: np.ndarray, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """uint8 or uint16 (H, W, 3) each -> float32 (3, *size) in [0, 1]; what is drawn follows from ``seed`` alone."""
+        generator = torch.Generator().manual_seed(derived_seed(*seed))
+        # What torchvision's RandomCrop and RandomHorizontalFlip draw, in their order, without the cost of theirs: they
+        # draw from the global state, which would have to be saved and restored for each sample.
+        top, left = (
+            int(torch.randint(0, have - want + 1, (), generator=generator)) if have > want else 0
+            for have, want in zip(input.shape[:2], self.size, strict=True)
+        )
+        flips = bool(torch.rand(1, generator=generator) < 0.5)
+        pair = [self._crop(picture, top, left) for picture in (input, target)]
+        input, target = [crop.flip(-1) for crop in pair] if flips else pair
+        return input, target
 
-        height, width = (max(have, want) for have, want in zip(input.shape[-2:], self.size, strict=True))
-        pair = [tv_tensors.Image(extend(picture, height, width)) for picture in (input, target)]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derived_seed(*seed))
-            input, target = self.augment(*pair)
-        return input.as_subclass(Tensor), target.as_subclass(Tensor)
+    def _crop(self, picture: np.ndarray, top: int, left: int) -> Tensor:
+        height, width = self.size
+        return extend(to_tensor(picture[top : top + height, left : left + width]), height, width)

@@ -10,15 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from data.datasets import PairedPictures, to_tensor, train_loader
+from data.datasets import PairedPictures, train_loader
 from data.degradations import haze
 from data.depth import depth_from_disparity, smooth_depth
-from data.layouts import find_pairs, pair_folders
+from data.layouts import Pair, find_pairs, pair_folders
 from data.pictures import picture_header, read_picture, write_picture
-from data.sampler import EpochSampler
+from data.sampler import EpochSampler, derived_seed
 from data.survey import check_pairs
-from data.transforms import PairedCropFlip
+from data.transforms import PairedCropFlip, to_tensor
 from utils.errors import InputError
 from utils.padding import extend
 
@@ -147,28 +149,64 @@ def test_sizes_and_broken_pictures_are_found_before_training(reside):
         check_pairs(pairs)
 
 
-def test_crop_and_flip_are_the_same_for_both_pictures():
-    picture = to_tensor(CHELSEA)
+def drawn_by_torchvision(input, target, size, seed):
+    """Whole pictures converted, then cropped and flipped by torchvision: what PairedCropFlip must equal."""
+    pair = []
+    for picture in (input, target):
+        whole = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1) / np.iinfo(picture.dtype).max
+        height, width = (max(have, want) for have, want in zip(whole.shape[-2:], size, strict=True))
+        pair.append(tv_tensors.Image(extend(whole, height, width)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(*seed))
+        return v2.Compose([v2.RandomCrop(size), v2.RandomHorizontalFlip(0.5)])(*pair)
+
+
+@pytest.mark.parametrize(
+    "height, width", [(300, 451), (64, 96), (64, 300), (200, 96), (40, 64), (63, 300), (2, 5), (1, 1)]
+)
+def test_crops_are_bit_for_bit_those_of_torchvision_on_whole_pictures(height, width):
+    picture = CHELSEA[:height, :width]
+    for kind in (picture, picture * np.uint16(257) + np.uint16(3)):
+        for index in range(12):
+            seed = (7, 1, index)
+            ours = PairedCropFlip((64, 96))(kind, kind[::-1], seed)
+            for crop, expected in zip(ours, drawn_by_torchvision(kind, kind[::-1], (64, 96), seed), strict=True):
+                assert crop.dtype == torch.float32
+                assert crop.is_contiguous()
+                assert torch.equal(crop, expected)
+
+
+def test_of_a_larger_target_the_crop_is_taken_from_its_centre(tmp_path):
+    write_picture(tmp_path / "input.png", CHELSEA[10:290, 20:430])
+    write_picture(tmp_path / "target.png", CHELSEA)
+    pair = Pair("input", tmp_path / "input.png", tmp_path / "target.png", centred=True)
+    augment = PairedCropFlip((64, 64))
+    whole = CHELSEA[10:290, 20:430]  # margins of 20 rows and 41 columns: the centre begins at row 10, column 20
+    for index in range(10):
+        sample = PairedPictures([pair] * 10, augment)[1, index]
+        input, target = drawn_by_torchvision(whole, whole, (64, 64), (0, 1, index))
+        assert torch.equal(sample["input"], input)
+        assert torch.equal(sample["target"], target)
+
+
+def test_pictures_that_came_to_differ_in_size_are_named(tmp_path):
+    write_picture(tmp_path / "input.png", CHELSEA[:200, :200])
+    write_picture(tmp_path / "target.png", CHELSEA)
+    pairs = [Pair("input", tmp_path / "input.png", tmp_path / "target.png")]
+    with pytest.raises(InputError, match=r"input.png \(200x200\) and .*target.png \(451x300\)"):
+        PairedPictures(pairs, PairedCropFlip((64, 64)))[1, 0]
+
+
+def test_crops_and_flips_vary_and_are_the_same_for_both_pictures():
     augment = PairedCropFlip((64, 96))
-    seen = set()
-    for index in range(30):
-        input, target = augment(picture, picture + 1, seed=(0, 1, index))
-        assert input.shape == (3, 64, 96)
-        torch.testing.assert_close(input + 1, target)
-        seen.add(float(input.sum()))
-    assert len(seen) == 30
-    flips = [augment(picture[..., :64, :96], picture[..., :64, :96], (0, 1, i))[0] for i in range(30)]
-    unflipped = sum(torch.equal(flip, picture[..., :64, :96]) for flip in flips)
+    crops = [augment(CHELSEA, CHELSEA, seed=(0, 1, index)) for index in range(30)]
+    assert all(torch.equal(input, target) for input, target in crops)
+    assert len({float(input.sum()) for input, _ in crops}) == 30
+    corner = CHELSEA[:64, :96]
+    flips = [augment(corner, corner, (0, 1, index))[0] for index in range(30)]
+    unflipped = sum(torch.equal(flip, to_tensor(corner)) for flip in flips)
     assert 5 < unflipped < 25
-    assert all(torch.equal(f, picture[..., :64, :96]) or torch.equal(f.flip(-1), picture[..., :64, :96]) for f in flips)
-
-
-@pytest.mark.parametrize("height, width", [(1, 1), (2, 5), (40, 64), (63, 300)])
-def test_pictures_smaller_than_the_crop_are_extended(height, width):
-    picture = to_tensor(CHELSEA[:height, :width])
-    input, target = PairedCropFlip((64, 64))(picture, picture, seed=(0, 0, 0))
-    assert input.shape == (3, 64, 64)
-    assert torch.equal(input, target)
+    assert all(torch.equal(flip, to_tensor(corner)) or torch.equal(flip.flip(-1), to_tensor(corner)) for flip in flips)
 
 
 def test_extend_reflects_then_repeats():

@@ -9,8 +9,8 @@ import torch
 from conftest import REFERENCE
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from data.datasets import to_tensor
 from data.pictures import read_picture
+from data.transforms import to_tensor
 from utils.alignment import align
 from utils.metrics import MAX_PSNR, PROTOCOLS, dehazing, psnr, realblur, rgb, ssim
 

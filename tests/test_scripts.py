@@ -54,6 +54,7 @@ def test_curves_hold_losses_rate_scores_and_pictures(trained):
     curves = EventAccumulator(str(output)).Reload()
     tags = curves.Tags()
     expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/pictures_per_second"}
+    expected |= {"train/waiting_for_data"}
     assert set(tags["scalars"]) == expected | {"SOTS-Indoor/psnr", "SOTS-Indoor/ssim"}
     rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
     assert rates == [
@@ -67,6 +68,7 @@ def test_curves_hold_losses_rate_scores_and_pictures(trained):
         (8, 5.05e-5),
         (9, 5.05e-5),
     ]
+    assert all(0 < event.value < 1 for event in curves.Scalars("train/waiting_for_data"))
     psnrs = [event.value for event in curves.Scalars("SOTS-Indoor/psnr")]
     assert weights_of(output, "best.pt")["psnr"] == pytest.approx(max(psnrs))
     assert len(tags["images"]) == 2
@@ -101,6 +103,20 @@ def test_workers_do_not_change_the_run(trained, tmp_path):
     root, output, _ = trained
     assert train_tiny(root, tmp_path, "--data.num_workers", "2").returncode == 0
     assert_same_run(weights_of(tmp_path), weights_of(output))
+
+
+def test_a_cache_does_not_change_the_run_whether_it_can_be_written_or_not(trained, tmp_path):
+    root, output, _ = trained
+    result = train_tiny(root, tmp_path / "cached", "--data.cache", tmp_path / "cache", "--data.num_workers", "2")
+    assert result.stderr == ""
+    assert_same_run(weights_of(tmp_path / "cached"), weights_of(output))
+    assert len(list((tmp_path / "cache").iterdir())) == 8
+    (tmp_path / "file").touch()
+    result = train_tiny(root, tmp_path / "uncached", "--data.cache", tmp_path / "file" / "cache")
+    assert result.stderr.splitlines() == [
+        f"data.cache: {tmp_path / 'file' / 'cache'}: Not a directory; what is not in it is decoded each time"
+    ]
+    assert_same_run(weights_of(tmp_path / "uncached"), weights_of(output))
 
 
 def test_a_last_batch_of_one_picture_and_bf16_train(trained, tmp_path):

@@ -128,6 +128,9 @@ class DataConfig:
     """Side of the random training crop, or [height, width]; multiples of 32, at least 64."""
     num_workers: int = 4
     """Processes that load pictures; the result does not depend on it."""
+    cache: str | None = None
+    """Folder for the decoded training pictures, so that each is decoded once; it grows by height x width x 3 bytes for
+    each (16 bits: twice that) and may be shared or deleted at any time. /dev/shm/NAME: memory; null: no cache."""
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "data.num_workers must not be negative")
