@@ -16,10 +16,9 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from data.pictures import SUFFIXES
+from data.pictures import MAX_MEGAPIXELS, SUFFIXES
 from utils.errors import InputError
 
-MAX_MEGAPIXELS = 500  # a file of a few kilobytes can claim to hold more than any memory does
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 FORMATS[".tiff"] = FORMATS[".tif"]
 JPEG_QUALITY = 95  # with full-resolution colour; lossy WebP gets the same number

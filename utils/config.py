@@ -128,9 +128,12 @@ class DataConfig:
     """Side of the random training crop, or [height, width]; multiples of 32, at least 64."""
     num_workers: int = 4
     """Processes that load pictures; the result does not depend on it."""
+    max_broken: int = 10
+    """Training pictures that may turn out to be broken while the run goes on with others; one more ends it."""
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "data.num_workers must not be negative")
+        _require(self.max_broken >= 0, "data.max_broken must not be negative")
         _require(len(self.test) > 0, "data.test needs at least one test set")
         _require(self.validation is None or len(self.validation) > 0, "data.validation needs a set, or is null")
 
@@ -166,9 +169,11 @@ class TrainConfig:
     """Epochs between validations on the test sets (the last epoch is always validated)."""
     log_every: int = 50
     """Steps between points of the curves."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints are kept: last.pt and the ones before it."""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "lr", "clip_norm", "validate_every", "log_every"):
+        for key in ("epochs", "batch_size", "lr", "clip_norm", "validate_every", "log_every", "keep_checkpoints"):
             _require(getattr(self, key) > 0, f"train.{key} must be positive")
         _require(0 <= self.min_lr <= self.lr, "train.min_lr must lie between 0 and train.lr")
         _require(0 <= self.warmup_epochs < self.epochs, "train.warmup_epochs must be fewer than train.epochs")
