@@ -30,6 +30,7 @@ from utils.config import PublishedScore, ScriptParser, TestSetConfig, config_of
 from utils.distributed import join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
 from utils.evaluation import Failure, Score, report_failures, score_pictures, scored_and_failed
+from utils.files import write_whole
 from utils.logging import versions
 from utils.perceptual import load_lpips
 from utils.results import average, summary, write_scores, write_tables
@@ -129,7 +130,7 @@ def main() -> int:
         "gmacs_256x256": round(gmacs, 3),
         "versions": versions(),
     }
-    (args.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_whole(args.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     print(write_tables(args.output, metrics))
     print(f"{parameters:,} parameters, {gmacs:.2f} GMACs at 256x256; {versions()['device']}; written to {args.output}")
     return 2 if unscored or any(of_set["failed"] for of_set in sets.values()) else 0

@@ -41,7 +41,7 @@ from utils.config import Config, ScriptParser, config_of
 from utils.distributed import Group, join_group, leave_group, progress_bar, synchronise_batch_norm
 from utils.errors import InputError, listed, run_script
 from utils.evaluation import Failure, report_failures, score_pictures, scored_and_failed
-from utils.logging import add_scalars, record_run, strip
+from utils.logging import add_scalars, open_curves, record_run, strip
 from utils.results import summary
 from utils.signals import STOPPED, StopSignal
 
@@ -128,7 +128,7 @@ def main() -> int:
     step = (progress["epoch"] - 1) * sampler.batches + progress["batch"]
     curves = None
     if group.is_main:
-        curves = SummaryWriter(args.output, purge_step=step + 1)
+        curves = open_curves(args.output, step + 1)
         curves.add_text("config", f"```\n{config.to_yaml()}```")
     bar = progress_bar(group, total=config.train.epochs * sampler.batches, initial=step, unit="step", smoothing=0.05)
     sums, window_start, window_steps, window_pictures = torch.zeros(4, device=device), time.perf_counter(), 0, 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import re
 import struct
 import warnings
@@ -18,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from data.pictures import MAX_MEGAPIXELS, SUFFIXES
 from utils.errors import InputError
+from utils.files import write_whole
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 FORMATS[".tiff"] = FORMATS[".tif"]
@@ -131,16 +131,6 @@ def write_photograph(path: str | Path, photograph: Photograph) -> None:
     deep = photograph.colour.dtype == np.uint16
     encode = _encoded_deep if deep else _encoded
     write_whole(path, encode(path, photograph))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that ``path`` never holds half of it."""
-    temporary = path.with_name(f".{path.name[:200]}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import InputError
+from utils.files import write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # A JPEG or PNG cut off in the middle still decodes, to a picture with a grey rest: look for its end marker, which
@@ -70,7 +71,7 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write RGB (H, W, 3), uint8 or uint16, in the format of the path's suffix; folders are made.
+    """Write RGB (H, W, 3), uint8 or uint16, in the format of the path's suffix, whole or not at all; folders are made.
 
     Raises:
         OSError: the file cannot be written.
@@ -80,7 +81,7 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
     ok, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not ok:
         raise InputError(f"{path}: a picture cannot be written as {path.suffix}")
-    path.write_bytes(content.tobytes())
+    write_whole(path, content.tobytes())
 
 
 class Header(NamedTuple):

@@ -56,6 +56,10 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep: int =
             _keep(path, keep)
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # that of a full disk has no name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,11 +1,13 @@
 """The results of test.py: means over sets and subsets, and the table in text, Markdown, LaTeX and CSV."""
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 
 from utils.evaluation import Failure, Score, scored_and_failed
+from utils.files import write_whole
 
 # Metrics in the order of the table's columns: heading and decimals.
 METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
@@ -43,14 +45,14 @@ def write_scores(path: Path, results: Mapping[str, Sequence[Score | Failure]], p
     """Write one line per picture: its set, protocol, name, and its scores before and after, if it has any."""
     scores = {name: scored_and_failed(of_set)[0] for name, of_set in results.items()}
     metrics = [metric for metric in METRICS if any(metric in score.restored for of in scores.values() for score in of)]
-    # A name whose bytes are no text has them written as escapes.
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        table = csv.writer(file)
-        table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])
-        for name, of_set in scores.items():
-            for score in of_set:
-                values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
-                table.writerow([name, protocols[name], score.name, *values, score.seconds])
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])
+    for name, of_set in scores.items():
+        for score in of_set:
+            values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
+            table.writerow([name, protocols[name], score.name, *values, score.seconds])
+    write_whole(path, text.getvalue())
 
 
 def table_rows(metrics: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
@@ -121,5 +123,5 @@ def write_tables(folder: Path, metrics: Mapping[str, dict]) -> str:
         text = render(heading, rows)
         if suffix != "csv" and notes:
             text += "\n\n" + "\n\n".join(notes)
-        (folder / f"table.{suffix}").write_text(text + "\n")
+        write_whole(folder / f"table.{suffix}", text + "\n")
     return "\n".join([as_text(heading, rows), *notes])
