@@ -6,6 +6,7 @@
 It scores the test sets of a configuration, or two folders of pictures. Weights trained here say which network they are
 of; for the authors' released files the configuration says it, or their names do. OUTPUT gets metrics.json,
 per_image.csv, the table as table.md, .tex and .csv and, with --save-images, the restored pictures and comparison.png.
+A picture that cannot be read is named on stderr and in metrics.json, the rest is scored, and the exit status is 2.
 """
 
 import json
@@ -24,12 +25,12 @@ from data.datasets import evaluation_loader, to_8bit
 from data.layouts import pair_folders
 from data.pictures import write_picture
 from data.sets import pairs_of_sets, subset_positions
-from data.survey import check_pairs
 from utils.checkpoint import load_model
 from utils.config import PublishedScore, ScriptParser, TestSetConfig, config_of
 from utils.distributed import join_group, leave_group, progress_bar
-from utils.errors import run_script
-from utils.evaluation import Score, score_pictures
+from utils.errors import InputError, run_script
+from utils.evaluation import Failure, Score, report_failures, score_pictures, scored_and_failed
+from utils.files import write_whole
 from utils.logging import versions
 from utils.perceptual import load_lpips
 from utils.results import average, summary, write_scores, write_tables
@@ -62,7 +63,7 @@ def parse_args() -> Namespace:
     return parser.parse()
 
 
-def main() -> None:
+def main() -> int:
     args = parse_args()
     group = join_group()
     if args.input is not None:
@@ -78,15 +79,14 @@ def main() -> None:
         pairs = pairs_of_sets(root, parts)
         subsets = {name: subset_positions(root, parts[name], len(of_set)) for name, of_set in pairs.items()}
         workers, averaged = config.data.num_workers, config.data.test_average
-    for of_set in pairs.values():
-        check_pairs(of_set)
     lpips = load_lpips(group.device) if args.lpips else None
     args.output.mkdir(parents=True, exist_ok=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gmacs = count_gmacs(model)
     model.to(group.device)
 
-    scores: dict[str, list[Score]] = {}
+    protocols = {name: part.protocol for name, part in parts.items()}
+    results: dict[str, list[Score | Failure]] = {}
     comparisons = []
     for name, of_set in pairs.items():
         own = []
@@ -94,51 +94,66 @@ def main() -> None:
         compared_every = -(-len(share) // COMPARED_PER_SET)
         loader = evaluation_loader(share, workers)
         scored = score_pictures(model, loader, parts[name].protocol, group.device, lpips, args.self_ensemble)
-        for score, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
-            if args.save_images:
+        for result, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
+            if args.save_images and isinstance(result, Score):
                 input, restored, target = (to_8bit(picture[0]) for picture in pictures)
-                write_picture(args.output / "images" / name / f"{score.name}.png", restored)
+                write_picture(args.output / "images" / name / f"{result.name}.png", restored)
                 if len(own) % compared_every == 0:
                     comparisons.append((input, restored, target))
-            own.append(score)
-        scores[name] = group.gather(own)
+            own.append(result)
+        results[name] = group.gather(own)
         if group.is_main:
-            protocols = {name: part.protocol for name, part in parts.items()}
-            write_scores(args.output / "per_image.csv", scores, protocols)
+            report_failures(scored_and_failed(results[name])[1])
+            write_scores(args.output / "per_image.csv", results, protocols)
     leave_group()
     if not group.is_main:
-        return
+        return 0
     if comparisons:
         write_picture(args.output / "comparison.png", comparison_sheet(comparisons))
 
-    sets = {name: results_of(of_set, parts[name], subsets.get(name, {})) for name, of_set in scores.items()}
+    unscored = [name for name, of_set in results.items() if not has_score(of_set)]
+    for name in unscored:
+        print(f"error: {name}: none of its {len(results[name])} pictures could be scored", file=sys.stderr)
+    if len(unscored) == len(results):
+        raise InputError(f"{args.output}: nothing could be scored")
+    sets = {
+        name: results_of(of_set, parts[name], subsets.get(name, {}))
+        for name, of_set in results.items()
+        if name not in unscored
+    }
     metrics = {
         "sets": sets,
-        **({"average": average(sets)} if averaged else {}),
+        **({"average": average(sets)} if averaged and not unscored else {}),
         "weights": str(args.weights),
         "self_ensemble": args.self_ensemble,
         "parameters": parameters,
         "gmacs_256x256": round(gmacs, 3),
         "versions": versions(),
     }
-    (args.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_whole(args.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     print(write_tables(args.output, metrics))
     print(f"{parameters:,} parameters, {gmacs:.2f} GMACs at 256x256; {versions()['device']}; written to {args.output}")
+    return 2 if unscored or any(of_set["failed"] for of_set in sets.values()) else 0
 
 
-def results_of(scores: Sequence[Score], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
-    """What metrics.json has of a set: its protocol, means, published figures, notes and subsets."""
+def has_score(results: Sequence[Score | Failure]) -> bool:
+    """Whether some picture could be scored."""
+    return any(isinstance(result, Score) for result in results)
+
+
+def results_of(results: Sequence[Score | Failure], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
+    """What metrics.json has of a set: protocol, means, what has no score, published figures, notes and subsets."""
     notes = [part.note] if part.note else []
     if part.shares_scenes:
         notes.append("the published split has scenes in training and test")
     return {
         "protocol": part.protocol,
-        **summary(scores),
+        **summary(results),
         "published": published(part.published),
         "subsets": {
-            name: summary([scores[position] for position in positions])
-            | {"published": published(part.subsets[name].published)}
+            name: summary(of_subset) | {"published": published(part.subsets[name].published)}
             for name, positions in subsets.items()
+            if has_score(of_subset := [results[position] for position in positions])
         },
         "notes": notes,
     }

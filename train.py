@@ -33,15 +33,15 @@ from warmup_scheduler import GradualWarmupScheduler
 from data.datasets import evaluation_loader, train_loader
 from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
-from data.survey import check_pairs
+from data.survey import check_pairs, still_broken
 from losses import MultiScaleLoss
 from models import build_model
-from utils.checkpoint import load_weights, resume_training, save_checkpoint, training_state
+from utils.checkpoint import kept_checkpoints, load_weights, resume_training, save_checkpoint, training_state
 from utils.config import Config, ScriptParser, config_of
 from utils.distributed import Group, join_group, leave_group, progress_bar, synchronise_batch_norm
-from utils.errors import InputError, run_script
-from utils.evaluation import score_pictures
-from utils.logging import add_scalars, record_run, strip
+from utils.errors import InputError, listed, run_script
+from utils.evaluation import Failure, report_failures, score_pictures, scored_and_failed
+from utils.logging import add_scalars, open_curves, record_run, strip
 from utils.results import summary
 from utils.signals import STOPPED, StopSignal
 from utils.waiting import TimedWaiting
@@ -71,7 +71,8 @@ def main() -> int:
     args = parse_args()
     config = config_of(args)
     last, best = (args.output / "checkpoints" / name for name in ("last.pt", "best.pt"))
-    if args.resume == "never" and last.exists():
+    started = bool(kept_checkpoints(last))
+    if args.resume == "never" and started:
         raise InputError(
             f"{args.output}: there is a run already: --resume auto goes on with it, or name another --output"
         )
@@ -106,11 +107,13 @@ def main() -> int:
     if ema is not None:
         stateful["ema"] = ema
     about = {"task": config.task, "model_config": asdict(config.model)}
-    # Where the run stands: ``batch`` steps of ``epoch`` are done, and ``best_psnr`` is the best validation so far.
-    progress = {"epoch": 1, "batch": 0, "best_psnr": float("-inf")}
+    # Where the run stands: ``batch`` steps of ``epoch`` are done, ``best_psnr`` is the best validation so far, and
+    # ``broken`` has the training pictures that others have taken the place of.
+    progress = {"epoch": 1, "batch": 0, "best_psnr": float("-inf"), "broken": {}}
     with group.main_first():  # it mends a damaged checkpoint
-        if args.resume == "auto" and last.exists():
-            progress = resume_training(last, stateful)
+        if started:
+            progress = resume_training(last, stateful, progress)
+            progress["broken"] = still_broken(progress["broken"])
             if group.is_main:
                 print(f"resuming {args.output} at epoch {progress['epoch']}, step {progress['batch']}")
         if group.is_main:
@@ -119,7 +122,7 @@ def main() -> int:
 
     def save_last() -> None:
         if group.is_main:
-            save_checkpoint(last, about | training_state(stateful, progress), keep_previous=True)
+            save_checkpoint(last, about | training_state(stateful, progress), config.train.keep_checkpoints)
 
     stop = StopSignal()
     stopped = f"stopped; --resume auto goes on with {args.output} at the same step"
@@ -127,7 +130,7 @@ def main() -> int:
     step = (progress["epoch"] - 1) * sampler.batches + progress["batch"]
     curves = None
     if group.is_main:
-        curves = SummaryWriter(args.output, purge_step=step + 1)
+        curves = open_curves(args.output, step + 1)
         curves.add_text("config", f"```\n{config.to_yaml()}```")
     bar = progress_bar(group, total=config.train.epochs * sampler.batches, initial=step, unit="step", smoothing=0.05)
     sums, window_start, window_steps, window_pictures = torch.zeros(4, device=device), time.perf_counter(), 0, 0
@@ -141,6 +144,11 @@ def main() -> int:
         bar.set_description(f"epoch {epoch}/{config.train.epochs}")
 
         for batch in batches:
+            if group.any(bool(batch["broken"])):
+                problem = note_broken(batch, progress["broken"], config.data.max_broken, group)
+                if problem is not None:
+                    save_last()
+                    group.refuse(problem)
             input = batch["input"].to(device, non_blocking=True)
             target = batch["target"].to(device, non_blocking=True)
             with torch.autocast(
@@ -224,6 +232,19 @@ def close(bar: tqdm, curves: SummaryWriter | None, message: str) -> None:
     leave_group()
 
 
+def note_broken(batch: dict, known: dict[str, str], most: int, group: Group) -> str | None:
+    """Add the broken pictures that some process met to those known, report the new ones, and say why to stop, if so."""
+    everywhere = group.gather([(batch["broken"], "input" in batch)])
+    for broken, _ in everywhere:
+        for file, problem in broken.items():
+            if group.is_main and file not in known:
+                tqdm.write(f"warning: {problem}; others take its place", file=sys.stderr)
+            known.setdefault(file, problem)
+    if len(known) <= most and all(is_whole for _, is_whole in everywhere):
+        return None
+    return listed(list(known.values()), "broken training picture(s)", len(known)) + f" (data.max_broken is {most})"
+
+
 def build_data(config: Config, group: Group) -> tuple[DataLoader, EpochSampler, dict[str, DataLoader]]:
     """The training loader with its sampler, and one for each validation set; all pictures have been looked at.
 
@@ -265,23 +286,33 @@ def validate(
 ) -> float | None:
     """Score every validation set, draw its curves and first pictures, and return the mean of the sets' PSNR in dB.
 
-    None when told to stop: the validation is then done again after resuming.
+    A picture that cannot be read is named on stderr and left out. None when told to stop: the validation is then done
+    again after resuming.
+
+    Raises:
+        InputError: of a set no picture can be read.
     """
     model.eval()
     parts = config.data.validation or config.data.test
     set_psnrs = []
     for name, loader in validation_loaders.items():
-        scores = []
+        results = []
         scored = score_pictures(model, loader, parts[name].protocol, group.device)
-        for score, *pictures in progress_bar(group, scored, desc=name, total=len(loader), leave=False):
+        for result, *pictures in progress_bar(group, scored, desc=name, total=len(loader), leave=False):
             if stop.received:
                 break
-            if curves is not None and len(scores) < STRIPS_PER_SET:
-                curves.add_image(f"{name}/{score.name} (input, restored, target)", strip(*pictures), step)
-            scores.append(score)
+            if curves is not None and len(results) < STRIPS_PER_SET and not isinstance(result, Failure):
+                curves.add_image(f"{name}/{result.name} (input, restored, target)", strip(*pictures), step)
+            results.append(result)
         if group.any(stop.received):
             return None
-        means = summary(group.gather(scores))["restored"]
+        results = group.gather(results)
+        scores, failures = scored_and_failed(results)
+        if group.is_main:
+            report_failures(failures)
+        if not scores:
+            group.refuse(f"{name}: none of its {len(results)} pictures can be validated on")
+        means = summary(results)["restored"]
         set_psnrs.append(means["psnr"])
         if curves is not None:
             add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)

@@ -1,7 +1,7 @@
 """The network as its equations read: the formulation that ours is measured against, and the oracle of the tests.
 
 Each step is written out as plain library calls, for clarity and not for speed: the local attention unfolds the nine
-neighbours of each pixel, weighs them with the filter and sums, and every term of the modulation is a picture of its own.
+neighbours of each pixel, weighs them with the filter and sums; each term of the modulation is a picture of its own.
 """
 
 import copy
@@ -84,7 +84,7 @@ def upsample(x: Tensor, like: Tensor) -> Tensor:
 
 
 def local_mean(x: Tensor, window: float) -> Tensor:
-    """Mean over a window where it fits, its border replicated (see ``models.layers.window_mean``): (N, C, H, W) kept."""
+    """Mean over a window where it fits, border replicated (see ``models.layers.window_mean``): (N, C, H, W) kept."""
     rows, columns = (max(1, int(window * side)) for side in x.shape[-2:])
     pooled = F.avg_pool2d(x, (rows, columns), stride=1)
     top, left = (rows - 1) // 2, (columns - 1) // 2

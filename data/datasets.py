@@ -1,31 +1,36 @@
 """Pairs of pictures as samples, and the loaders over them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from data.cache import DecodedCache
 from data.degradations import DEGRADATIONS
 from data.layouts import Pair
-from data.pictures import read_picture
+from data.pictures import BrokenPicture, read_picture
 from data.sampler import EpochSampler
 from data.transforms import PairedCropFlip, to_tensor
-from utils.errors import InputError
 from utils.signals import leave_signals_to_the_parent
+
+REPLACEMENTS = 100  # draws for a picture in the place of a broken one, before all are taken for broken
 
 
 class Sample(TypedDict):
-    """input and target: float32 (3, H, W) in [0, 1]."""
+    """input and target: float32 (3, H, W) in [0, 1], absent where nothing could be read.
+
+    ``broken`` has what was met on the way: the file, and in one line what is wrong with it.
+    """
 
     name: str
-    input: Tensor
-    target: Tensor
+    broken: dict[str, str]
+    input: NotRequired[Tensor]
+    target: NotRequired[Tensor]
 
 
 def to_8bit(picture: Tensor) -> np.ndarray:
@@ -43,7 +48,8 @@ class PairedPictures(Dataset[Sample]):
     """Samples from pairs of files: whole pictures, or with ``augment`` what that makes of them.
 
     An item is asked for by its index or, in training, by (epoch, index) from ``EpochSampler``; all that is drawn for
-    it follows from these and ``seed``.
+    it follows from these and ``seed``. A picture that cannot be read does not end the loading: in training another
+    pair takes its place, which is drawn in the same way, so that a resumed run draws the same.
 
     Args:
         degrade: a key of data.degradations.DEGRADATIONS; the pictures are clean, and the inputs are made from them
@@ -70,13 +76,28 @@ class PairedPictures(Dataset[Sample]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        pair = self.pairs[index]
+        broken = {}
+        for candidate in self._candidates(epoch, index):
+            try:
+                return self._sample(self.pairs[candidate], epoch, index) | {"broken": broken}
+            except BrokenPicture as error:
+                broken[str(error.path)] = str(error)
+        return {"name": self.pairs[index].name, "broken": broken}
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        yield index
+        if self.augment is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            yield from map(int, rng.integers(len(self.pairs), size=REPLACEMENTS))
+
+    def _sample(self, pair: Pair, epoch: int, index: int) -> dict:
         input = self.read(pair.input)
         target = input if pair.target == pair.input else self.read(pair.target)
+        sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in (input, target)]
         if pair.centred:
             target = centre(target, *input.shape[:2])
-        if input.shape != target.shape:  # files that changed since the pairs were looked at
-            raise InputError(f"{pair.input} ({_size(input)}) and {pair.target} ({_size(target)}): sizes differ")
+        if input.shape != target.shape:  # a header can say something else than the pixels
+            raise BrokenPicture(pair.input, f"it has {sizes[0]} pixels, but its target {pair.target} {sizes[1]}")
         if self.augment is None:
             input, target = to_tensor(input), to_tensor(target)
         else:
@@ -86,6 +107,16 @@ class PairedPictures(Dataset[Sample]):
             degraded = DEGRADATIONS[self.degrade](target.permute(1, 2, 0).numpy(), rng)
             input = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))
         return {"name": pair.name, "input": input, "target": target}
+
+
+def joined(samples: Sequence[Sample]) -> dict:
+    """The samples as a batch: names, input and target (N, 3, H, W), which are absent where one has none, and broken."""
+    batch = {"name": [sample["name"] for sample in samples], "broken": {}}
+    for sample in samples:
+        batch["broken"] |= sample["broken"]
+    if all("input" in sample for sample in samples):
+        batch |= {key: default_collate([sample[key] for sample in samples]) for key in ("input", "target")}
+    return batch
 
 
 def train_loader(
@@ -105,6 +136,7 @@ def train_loader(
     return DataLoader(
         PairedPictures(pairs, PairedCropFlip(crop_size), seed, degrade, read),
         batch_sampler=sampler,
+        collate_fn=joined,
         num_workers=_processes(num_workers),
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
@@ -113,18 +145,15 @@ def train_loader(
 
 
 def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
-    """Whole pictures one by one, in the order of ``pairs``: float32 (1, 3, H, W)."""
+    """Whole pictures one by one, in the order of ``pairs``: float32 (1, 3, H, W); see ``Sample`` for broken ones."""
     return DataLoader(
         PairedPictures(pairs),
         batch_size=1,
+        collate_fn=joined,
         num_workers=min(_processes(num_workers), len(pairs)),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
     )
-
-
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
 def _processes(num_workers: int) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import re
 import struct
 import warnings
@@ -16,10 +15,10 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from data.pictures import SUFFIXES
+from data.pictures import MAX_MEGAPIXELS, SUFFIXES
 from utils.errors import InputError
+from utils.files import write_whole
 
-MAX_MEGAPIXELS = 500  # a file of a few kilobytes can claim to hold more than any memory does
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 FORMATS[".tiff"] = FORMATS[".tif"]
 JPEG_QUALITY = 95  # with full-resolution colour; lossy WebP gets the same number
@@ -132,16 +131,6 @@ def write_photograph(path: str | Path, photograph: Photograph) -> None:
     deep = photograph.colour.dtype == np.uint16
     encode = _encoded_deep if deep else _encoded
     write_whole(path, encode(path, photograph))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that ``path`` never holds half of it."""
-    temporary = path.with_name(f".{path.name[:200]}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """Pictures on disk: RGB, 8 or 16 bit, whatever the file holds (grey, alpha, palette, CMYK)."""
 
 import contextlib
+import io
 import os
+import stat
+import warnings
 import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -11,12 +14,15 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import InputError
+from utils.files import write_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # A JPEG or PNG cut off in the middle still decodes, to a picture with a grey rest: look for its end marker, which
 # some cameras follow with padding.
 END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 END_MARKER_REACH = 4096
+PNG_START = b"\x89PNG\r\n\x1a\n"
+MAX_MEGAPIXELS = 500  # a file of a few kilobytes can claim to hold more than any memory does
 
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
@@ -27,31 +33,45 @@ cv2.setNumThreads(0)
 Image.MAX_IMAGE_PIXELS = None  # headers only are read with Pillow
 
 
+class BrokenPicture(InputError):
+    """A picture that cannot be used: its ``path`` and, in one line, the ``problem``."""
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
 def read_picture(path: str | Path) -> np.ndarray:
     """RGB (H, W, 3), uint8 or uint16 as stored; grey is repeated, alpha dropped, EXIF orientation applied.
 
     Raises:
-        InputError: the file is missing, not a picture, cut off, or holds other values than 8 or 16 bit.
+        BrokenPicture: the file is missing, not a picture, cut off, larger than ``MAX_MEGAPIXELS``, or holds other
+            values than 8 or 16 bit.
     """
     try:
-        content = np.fromfile(path, np.uint8)
+        with _open_file(path) as file:
+            content = np.fromfile(file, np.uint8)
     except OSError as error:
-        raise InputError(f"{path}: cannot read the picture: {error.strerror}") from None
+        raise BrokenPicture(path, f"cannot read the picture: {error.strerror}") from None
     if not _is_complete(content[:2].tobytes(), content[-END_MARKER_REACH:].tobytes()):
-        raise InputError(f"{path}: the picture is cut off (its end is missing): fetch it again or remove its pair")
+        raise BrokenPicture(path, "the picture is cut off (its end is missing): fetch it again or remove its pair")
     picture = None
     if content.size and _is_intact(content):
-        with contextlib.suppress(cv2.error):  # a size beyond OpenCV's limit, for one
+        _check_size(path, *_claimed_size(content))
+        with contextlib.suppress(cv2.error):  # a side beyond OpenCV's limit, for one
             picture = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if picture is None:
-        raise InputError(f"{path}: not a readable picture: replace it or remove its pair")
+        raise BrokenPicture(path, "not a readable picture: replace it or remove its pair")
     if picture.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: {picture.dtype} pixels; only 8- and 16-bit pictures are read")
+        raise BrokenPicture(path, f"{picture.dtype} pixels; only 8- and 16-bit pictures are read")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write RGB (H, W, 3), uint8 or uint16, in the format of the path's suffix; folders are made.
+    """Write RGB (H, W, 3), uint8 or uint16, in the format of the path's suffix, whole or not at all; folders are made.
 
     Raises:
         OSError: the file cannot be written.
@@ -61,7 +81,7 @@ def write_picture(path: str | Path, picture: np.ndarray) -> None:
     ok, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not ok:
         raise InputError(f"{path}: a picture cannot be written as {path.suffix}")
-    path.write_bytes(content.tobytes())
+    write_whole(path, content.tobytes())
 
 
 class Header(NamedTuple):
@@ -76,10 +96,11 @@ def picture_header(path: str | Path) -> Header:
     """What the file says of itself; no pixel is decoded.
 
     Raises:
-        InputError: the file is missing, not a picture or cut off.
+        BrokenPicture: the file is missing, not a picture, cut off or larger than ``MAX_MEGAPIXELS``.
     """
     try:
-        with open(path, "rb") as file:
+        with _open_file(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on damaged metadata
             with Image.open(file) as picture:
                 width, height = picture.size
                 mode = picture.mode
@@ -90,15 +111,41 @@ def picture_header(path: str | Path) -> Header:
             start = _read_at(file, 0, 2)
             end = _read_at(file, max(0, os.fstat(file.fileno()).st_size - END_MARKER_REACH), END_MARKER_REACH)
     except OSError as error:
-        raise InputError(f"{path}: not a readable picture: {error.strerror or 'unknown format'}") from None
+        raise BrokenPicture(path, f"not a readable picture: {error.strerror or 'unknown format'}") from None
+    except Exception as error:  # Pillow's readers raise nearly anything on a broken file
+        raise BrokenPicture(path, f"not a readable picture: {type(error).__name__} in its header") from None
     if not _is_complete(start, end):
-        raise InputError(f"{path}: the picture is cut off (its end is missing): fetch it again")
+        raise BrokenPicture(path, "the picture is cut off (its end is missing): fetch it again")
+    _check_size(path, width, height)
     return Header(height, width, mode)
+
+
+def _open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file; a pipe would be waited for without end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(None, "a folder or pipe, not a picture")
+    return open(path, "rb")
+
+
+def _claimed_size(content: np.ndarray) -> tuple[int, int]:
+    """(width, height) by the header; (0, 0) where it has none that can be read."""
+    if content[:8].tobytes() == PNG_START:  # the most common format, and Pillow takes longer
+        return int.from_bytes(content[16:20].tobytes()), int.from_bytes(content[20:24].tobytes())
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content)) as picture:
+            return picture.size
+    return 0, 0
+
+
+def _check_size(path: str | Path, width: int, height: int) -> None:
+    if width * height > MAX_MEGAPIXELS * 1e6:
+        raise BrokenPicture(path, f"{width}x{height} are more than {MAX_MEGAPIXELS} megapixels")
 
 
 def _is_intact(content: np.ndarray) -> bool:
     """Whether the checksums of a PNG's chunks are right; libpng would write about a wrong one to stderr itself."""
-    if content[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
+    if content[:8].tobytes() != PNG_START:
         return True
     data, position = memoryview(content), 8
     while position + 12 <= len(data):

@@ -3,7 +3,7 @@
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,12 @@ def check_pairs(pairs: Iterable[Pair]) -> None:
     pairs = list(pairs)
     if problems := problems_of(pairs, headers_of(pairs)):
         raise InputError(problems[0])
+
+
+def still_broken(problems: Mapping[str, str]) -> dict[str, str]:
+    """Of broken pictures, as file and problem, those that cannot be read yet."""
+    looks = {file: appearance(Path(file)) for file in problems}
+    return {file: problem for file, problem in problems.items() if isinstance(looks[file], InputError)}
 
 
 def headers_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Header | InputError]:

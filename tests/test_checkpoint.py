@@ -9,7 +9,15 @@ import torch
 from conftest import assert_refused, formula_images, released_state_dict, run_script
 
 from models import IRNeXt, build_model
-from utils.checkpoint import convert, load_model, load_weights, resume_training, save_checkpoint, training_state
+from utils.checkpoint import (
+    convert,
+    kept_checkpoints,
+    load_model,
+    load_weights,
+    resume_training,
+    save_checkpoint,
+    training_state,
+)
 from utils.errors import InputError
 
 OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
@@ -129,12 +137,68 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path):
 def test_after_falling_back_no_save_keeps_the_damaged_file(tmp_path):
     path, model = tmp_path / "last.pt", build_model(**OPTIONS)
     for epoch in (1, 2):
-        save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep_previous=True)
+        save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep=2)
     path.write_bytes(path.read_bytes()[:5000])
-    assert resume_training(path, {"model": model}) == {"epoch": 1}
-    save_checkpoint(path, training_state({"model": model}, {"epoch": 2}), keep_previous=True)
+    assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 1}
+    save_checkpoint(path, training_state({"model": model}, {"epoch": 2}), keep=2)
     for file, epoch in ((path, 2), (tmp_path / "last.previous.pt", 1)):
-        assert resume_training(file, {"model": model}) == {"epoch": epoch}
+        assert resume_training(file, {"model": model}, {"epoch": 0}) == {"epoch": epoch}
+
+
+def epochs_kept(path):
+    return [torch.load(file, weights_only=True)["progress"]["epoch"] for file in kept_checkpoints(path)]
+
+
+def test_the_latest_checkpoints_are_kept_and_the_newest_sound_one_is_taken(tmp_path, capsys):
+    path, model = tmp_path / "last.pt", build_model(**OPTIONS)
+    for epoch in range(1, 7):
+        save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep=4)
+    assert epochs_kept(path) == [6, 5, 4, 3]
+    nan = training_state({"model": model}, {"epoch": 6})
+    nan["model"]["embed.weight"] = nan["model"]["embed.weight"] * float("nan")
+    torch.save(nan, path)
+    (tmp_path / "last.previous.pt").write_bytes(b"cut off")
+    assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 4}
+    assert "last.pt: broken: 1 of the tensors in model are not finite; going on from" in capsys.readouterr().err
+    assert epochs_kept(path) == [4, 3]
+    path.unlink()
+    assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 3}
+    for epoch in range(4, 7):
+        save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep=4)
+    save_checkpoint(path, training_state({"model": model}, {"epoch": 7}), keep=2)
+    assert epochs_kept(path) == [7, 6]
+    save_checkpoint(path, training_state({"model": model}, {"epoch": 8}))
+    assert epochs_kept(path) == [8]
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"last.pt: not a PyTorch checkpoint"):
+        resume_training(path, {"model": model}, {"epoch": 0})
+
+
+WRONG_STATES = {
+    "optimizer is missing": lambda state: state.pop("optimizer"),
+    "progress.epoch is no number": lambda state: state["progress"].update(epoch="two"),
+    "progress is no table": lambda state: state.update(progress=[1, 2]),
+    "progress is missing": lambda state: state.pop("progress"),
+    "random is missing": lambda state: state.pop("random"),
+    "optimizer.state is no table": lambda state: state["optimizer"].update(state=3),
+    "embed.weight has the shape": lambda state: state["model"].update({"embed.weight": torch.zeros(2)}),
+    "embed.bias is missing": lambda state: state["model"].pop("embed.bias"),
+    "in optimizer are not finite": lambda state: state["optimizer"].update(state={0: torch.tensor(float("nan"))}),
+    "cannot go on": lambda state: state["optimizer"].update(param_groups=[{"params": [0, 1]}]),
+    "not a checkpoint of this project": lambda state: state["model"].update({"embed.bias": "text"}),
+}
+
+
+@pytest.mark.parametrize("words", WRONG_STATES)
+def test_a_foreign_or_incomplete_run_is_refused(tmp_path, words):
+    model = build_model(**OPTIONS)
+    stateful = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
+    state = training_state(stateful, {"epoch": 1})
+    WRONG_STATES[words](state)
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=f"last.pt: .*{words}"):
+        resume_training(tmp_path / "last.pt", stateful, {"epoch": 0})
+    assert (tmp_path / "last.pt").exists()
 
 
 def test_conversion_there_and_back_keeps_the_network(tmp_path, released_file, small_weights):

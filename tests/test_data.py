@@ -193,8 +193,11 @@ def test_pictures_that_came_to_differ_in_size_are_named(tmp_path):
     write_picture(tmp_path / "input.png", CHELSEA[:200, :200])
     write_picture(tmp_path / "target.png", CHELSEA)
     pairs = [Pair("input", tmp_path / "input.png", tmp_path / "target.png")]
-    with pytest.raises(InputError, match=r"input.png \(200x200\) and .*target.png \(451x300\)"):
-        PairedPictures(pairs, PairedCropFlip((64, 64)))[1, 0]
+    sample = PairedPictures(pairs, PairedCropFlip((64, 64)))[1, 0]
+    assert "input" not in sample
+    (problem,) = sample["broken"].values()
+    assert problem.startswith(f"{pairs[0].input}: it has 200x200 pixels")
+    assert "target.png 451x300" in problem
 
 
 def test_crops_and_flips_vary_and_are_the_same_for_both_pictures():

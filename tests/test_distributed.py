@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -132,3 +133,22 @@ def test_synchronised_batch_norm_is_batch_norm_of_the_whole(tmp_path):
         torch.testing.assert_close(torch.from_numpy(gradient), whole.grad[rank::2], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(torch.from_numpy(mean), norm.running_mean)
         torch.testing.assert_close(torch.from_numpy(variance), norm.running_var)
+
+
+def test_two_machines_have_the_losses_of_one_process(runs, tmp_path):
+    """Two agents, one process each, that find each other through a port, as on two machines."""
+    root, one, _ = runs
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    agent = "-m torch.distributed.run --nnodes 2 --nproc_per_node 1 --rdzv-backend c10d --rdzv-id run"
+    train = [*ITS, "--data.root", root, "--output", tmp_path, *OPTIONS]
+    command = command_of(f"{agent} --rdzv-endpoint localhost:{port} train.py", *train)
+    agents = [subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    outputs = [process.communicate(timeout=200) for process in agents]
+    assert [process.returncode for process in agents] == [0, 0], outputs
+    assert sum(out.count("done: ") for out, _ in outputs) == 1
+    alone, both = (EventAccumulator(str(output)).Reload() for output in (one, tmp_path))
+    for tag in ("loss/content", "loss/fft", "SOTS-Indoor/psnr"):
+        values = [[event.value for event in run.Scalars(tag)] for run in (alone, both)]
+        assert values[1] == pytest.approx(values[0], rel=2e-4)

@@ -216,15 +216,6 @@ def test_wrong_data_is_refused_before_training(reside, tmp_path):
     assert not output.exists()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_breaks_only_when_decoded_is_named(reside, tmp_path, workers):
-    path = reside / "train" / "hazy" / "10_1.png"
-    content = bytearray(path.read_bytes())
-    content[60:2000] = bytes(1940)  # the header and the end are whole
-    path.write_bytes(content)
-    assert_refused(train_tiny(reside, tmp_path / "out", "--data.num_workers", workers), path, "not a readable picture")
-
-
 def test_a_run_is_never_overwritten(trained):
     root, output, _ = trained
     before = (output / "checkpoints" / "last.pt").read_bytes()
@@ -248,3 +239,37 @@ def test_wrong_weights_and_folders_are_refused_by_test_py(trained, tmp_path):
     (tmp_path / "file").write_text("")
     pair[3:] = [root / "test" / "gt", "--output", tmp_path / "file"]
     assert_refused(run_script("test.py", "--weights", best, *pair), tmp_path / "file")
+
+
+def test_a_run_does_not_start_or_go_on_with_wrong_weights(trained, tmp_path):
+    root, output, _ = trained
+    last = weights_of(output)
+    nan = {"model": last["model"] | {"embed.bias": torch.full((8,), float("nan"))}}
+    wrong = {
+        "another network": {"model": {name: value for name, value in last["model"].items() if name != "embed.bias"}},
+        "not finite": nan,
+    }
+    for word, checkpoint in wrong.items():
+        torch.save(checkpoint, tmp_path / "wrong.pt")
+        assert_refused(train_tiny(root, tmp_path / "out", "--init-from", tmp_path / "wrong.pt"), "wrong.pt", word)
+    assert not (tmp_path / "out").exists()
+    run = tmp_path / "run" / "checkpoints"
+    run.mkdir(parents=True)
+    for change, word in ((nan, "not finite"), ({"optimizer": None}, "optimizer is no table")):
+        torch.save(last | change, run / "last.pt")
+        before = (run / "last.pt").read_bytes()
+        assert_refused(train_tiny(root, tmp_path / "run", "--resume=auto"), run / "last.pt", word)
+        assert (run / "last.pt").read_bytes() == before
+
+
+def test_a_best_checkpoint_needs_only_its_weights(trained, tmp_path):
+    root, output, _ = trained
+    best = weights_of(output, "best.pt")
+    torch.save({key: best[key] for key in ("model", "model_config")}, tmp_path / "best.pt")
+    pair = ["--input", root / "test" / "hazy", "--target", root / "test" / "gt", "--output", tmp_path / "out"]
+    assert run_script("test.py", "--weights", tmp_path / "best.pt", *pair).returncode == 0
+    torch.save({"model": best["model"]}, tmp_path / "best.pt")
+    for script in ("test.py", "-m utils.checkpoint"):
+        arguments = ["convert", tmp_path / "best.pt", tmp_path / "a.safetensors"]
+        arguments = ["--weights", tmp_path / "best.pt", *pair] if script == "test.py" else arguments
+        assert_refused(run_script(script, *arguments), "best.pt", "another network")

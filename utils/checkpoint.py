@@ -5,6 +5,7 @@
 writes the weights to evaluate in the format of OUT's suffix: this project's .pt, .safetensors, or the authors' .pkl.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -20,20 +21,21 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from models import build_model, released
 from utils.errors import InputError, run_script
 
 SAFETENSORS, RELEASED = ".safetensors", ".pkl"
+OTHER_RUN = "cannot go on with this run, it was started with other settings, or its checkpoint is incomplete"
 MODEL_CONFIG = "model_config"  # key of a checkpoint, and of the header of a .safetensors file, there as JSON
 
 
-def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep_previous: bool = False) -> None:
+def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep: int = 1) -> None:
     """Write tensors, numbers and text so that ``path`` holds the old or the new checkpoint, never half of one.
 
-    With ``keep_previous`` the old one stays beside it, see ``previous_of``.
-
-    A path that ends in .safetensors gets ``model`` and ``model_config`` alone in that format.
+    Of those that ``path`` held before, ``keep - 1`` stay beside it, see ``kept_checkpoints``. A path that ends in
+    .safetensors gets ``model`` and ``model_config`` alone in that format.
 
     Raises:
         OSError: the file cannot be written; what was at ``path`` before is still there.
@@ -50,21 +52,53 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep_previo
                 raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
             file.flush()
             os.fsync(file.fileno())
-        if keep_previous and path.exists():
-            previous = previous_of(path)
-            previous.unlink(missing_ok=True)
-            try:
-                os.link(path, previous)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(path, previous)
+        if path.exists():
+            _keep(path, keep)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # that of a full disk has no name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def previous_of(path: Path) -> Path:
-    """Where ``save_checkpoint`` keeps what ``path`` held before."""
-    return path.with_name(f"{path.stem}.previous{path.suffix}")
+def kept_checkpoints(path: Path) -> list[Path]:
+    """``path`` and what it held before, newest first, as far as they exist: last.pt, last.previous.pt, then
+    last.previous2.pt and so on."""
+    older = [(int(match[1] or 1), file) for file in path.parent.glob("*") if (match := _previous(path, file))]
+    return [path] * path.exists() + [file for _, file in sorted(older)]
+
+
+def _previous(path: Path, file: Path) -> re.Match | None:
+    return re.fullmatch(rf"{re.escape(path.stem)}\.previous(\d*){re.escape(path.suffix)}", file.name)
+
+
+def _keep(path: Path, keep: int) -> None:
+    """Move the older checkpoints on by one, and ``path`` to the first of them; it stays in its own place as well."""
+    _, *older = kept_checkpoints(path)
+    staying = max(0, keep - 2)
+    for file in older[staying:]:
+        file.unlink()
+    for number, file in reversed(list(enumerate(older[:staying], 2))):
+        os.replace(file, path.with_name(f"{path.stem}.previous{number}{path.suffix}"))
+    if keep > 1:
+        previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        try:
+            os.link(path, previous)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, previous)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk as well, where the system can do that for a folder."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -153,33 +187,80 @@ def training_state(stateful: Mapping[str, Any], progress: Mapping[str, Any]) -> 
     return states | {"progress": dict(progress), "random": random}
 
 
-def resume_training(path: Path, stateful: Mapping[str, Any]) -> dict[str, Any]:
+def resume_training(path: Path, stateful: Mapping[str, Any], progress: Mapping[str, Any]) -> dict[str, Any]:
     """Put back what ``training_state`` gave when ``path`` was saved; returns the progress.
 
-    Where ``path`` is damaged, the checkpoint before it is taken, with a warning on stderr.
+    ``progress`` has its keys and the values of those that an older checkpoint lacks. Where ``path`` is gone, damaged or
+    incomplete, the newest of the checkpoints before it that is not is taken, with a warning on stderr; what was wrong
+    is kept as ``damaged`` beside it.
 
     Raises:
-        InputError: as ``load_checkpoint``; or the run had another model or optimizer, or no moving average.
+        InputError: as ``load_checkpoint``, or a weight is not finite; or the run had another model or optimizer, or no
+            moving average.
     """
-    try:
-        checkpoint = load_checkpoint(path)
-    except InputError as error:
-        previous = previous_of(path)
-        if not previous.exists():
-            raise
-        print(f"warning: {error}; going on from {previous}", file=sys.stderr)
-        checkpoint = load_checkpoint(previous)
-        os.replace(previous, path)  # or the next save would keep the damaged one in its place
+    problems = []
+    for file in kept_checkpoints(path):
+        try:
+            checkpoint = _load_training(file, stateful, progress)
+        except InputError as error:
+            problems.append((file, str(error)))
+        else:
+            break
+    else:
+        raise InputError(problems[0][1])
+    if file != path:
+        problem = problems[0][1] if problems else f"{path}: no such file"
+        print(f"warning: {problem}; going on from {file}", file=sys.stderr)
+        for damaged, _ in problems:  # or the next saves would keep them in place of sound ones
+            os.replace(damaged, path.with_name(f"{path.stem}.damaged{path.suffix}"))
+        os.replace(file, path)
     try:
         for name, item in stateful.items():
             item.load_state_dict(checkpoint[name])
         torch.set_rng_state(checkpoint["random"]["cpu"])
         if len(checkpoint["random"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(checkpoint["random"]["cuda"])
-        return checkpoint["progress"]
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot go on with this run, it was started with other settings: {reason}") from None
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: {OTHER_RUN}: {' '.join(str(error).split())[:200]}") from None
+    return dict(progress) | checkpoint["progress"]
+
+
+def _load_training(path: Path, stateful: Mapping[str, Any], progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint of a run, and look whether it holds all that ``stateful`` needs."""
+    checkpoint = load_checkpoint(path)
+    own = {name: item.state_dict() for name, item in stateful.items()}
+    own |= {"random": {"cpu": torch.get_rng_state(), "cuda": []}, "progress": {}}
+    if misfit := _misfit(checkpoint, own):
+        raise InputError(f"{path}: {OTHER_RUN}: {misfit}")
+    if misfit := _misfit(dict(progress) | checkpoint["progress"], progress):
+        raise InputError(f"{path}: not the checkpoint of a run: progress.{misfit}")
+    for section in stateful:
+        leaves, _ = tree_flatten(checkpoint[section])
+        if broken := sum(not value.isfinite().all() for value in leaves if isinstance(value, Tensor)):
+            raise InputError(f"{path}: broken: {broken} of the tensors in {section} are not finite")
+    return checkpoint
+
+
+def _misfit(stored: Any, own: Any) -> str:
+    """What a stored state lacks, or has of another kind, that one's own has; empty where it fits."""
+    if isinstance(own, Mapping):
+        if not isinstance(stored, Mapping):
+            return "is no table"
+        for key, value in own.items():
+            if key not in stored:
+                return f"{key} is missing"
+            if misfit := _misfit(stored[key], value):
+                return f"{key}{' ' if misfit.startswith(('is ', 'has ')) else '.'}{misfit}"
+        return ""
+    if isinstance(own, Tensor):
+        if not isinstance(stored, Tensor):
+            return "is no tensor"
+        return "" if stored.shape == own.shape else f"has the shape {tuple(stored.shape)}, not {tuple(own.shape)}"
+    if isinstance(own, (bool, int, float)):
+        return "" if isinstance(stored, (bool, int, float)) else "is no number"
+    if isinstance(own, (str, list, tuple)):
+        return "" if isinstance(stored, (str, list, tuple)) else "is of another kind"
+    return ""
 
 
 def convert(source: str | Path, target: str | Path) -> None:

@@ -1,14 +1,19 @@
 """The configuration: typed keys from one YAML file, each of which the command line may override."""
 
+import math
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
 
 from utils.errors import InputError
+
+MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a configuration file
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -131,9 +136,12 @@ class DataConfig:
     cache: str | None = None
     """Folder for the decoded training pictures, so that each is decoded once; it grows by height x width x 3 bytes for
     each (16 bits: twice that) and may be shared or deleted at any time. /dev/shm/NAME: memory; null: no cache."""
+    max_broken: int = 10
+    """Training pictures that may turn out to be broken while the run goes on with others; one more ends it."""
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "data.num_workers must not be negative")
+        _require(self.max_broken >= 0, "data.max_broken must not be negative")
         _require(len(self.test) > 0, "data.test needs at least one test set")
         _require(self.validation is None or len(self.validation) > 0, "data.validation needs a set, or is null")
 
@@ -169,9 +177,11 @@ class TrainConfig:
     """Epochs between validations on the test sets (the last epoch is always validated)."""
     log_every: int = 50
     """Steps between points of the curves."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints are kept: last.pt and the ones before it."""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "lr", "clip_norm", "validate_every", "log_every"):
+        for key in ("epochs", "batch_size", "lr", "clip_norm", "validate_every", "log_every", "keep_checkpoints"):
             _require(getattr(self, key) > 0, f"train.{key} must be positive")
         _require(0 <= self.min_lr <= self.lr, "train.min_lr must lie between 0 and train.lr")
         _require(0 <= self.warmup_epochs < self.epochs, "train.warmup_epochs must be fewer than train.epochs")
@@ -224,7 +234,9 @@ class ScriptParser(ArgumentParser):
         """
         try:
             return self.instantiate(self.parse_args())
-        except (ArgumentError, ValueError, TypeError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # the library raises nearly anything on values of odd kinds
             where = " or ".join([*self.files, "the command line"])
             raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
 
@@ -242,21 +254,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
             values = get_loader("yaml")(files[-1].read_text())
         except OSError as error:
             raise InputError(f"{files[-1]}: cannot read the configuration: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise InputError(f"{files[-1]}: not a YAML file: {_one_line(error)}") from None
+        _check_extent(values, files[-1])
         if not isinstance(values, dict):
             raise InputError(f"{files[-1]}: no keys; a configuration has sections such as model, data and train")
+        if strange := [key for key in values if not isinstance(key, str)]:
+            raise InputError(f"{files[-1]}: {strange[0]!r} is no key")
         base = values.pop("base", None)
+        if not isinstance(base, str | None) or "\0" in (base or ""):
+            raise InputError(f"{files[-1]}: base: the name of a file, not {base!r}")
         chain.append(values)
         if base is None:
             break
-        files.append(files[-1].parent / str(base))
-        if files[-1].resolve() in [file.resolve() for file in files[:-1]]:
+        files.append(files[-1].parent / base)
+        if os.path.realpath(files[-1]) in [os.path.realpath(file) for file in files[:-1]]:
             raise InputError(f"{path}: builds on itself: {' -> '.join(map(str, files))}")
     merged: dict[str, Any] = {}
     for values in reversed(chain):
         merged = _merge(merged, values)
     return merged
+
+
+def _check_extent(values: Any, file: Path) -> None:
+    """Aliases make a short file endless, or larger than any memory."""
+    waiting, count = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > MAX_VALUES or depth > MAX_DEPTH:
+            raise InputError(f"{file}: more than {MAX_VALUES} values or {MAX_DEPTH} levels; is it a configuration?")
+        if isinstance(value, dict):
+            waiting += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, list):
+            waiting += [(inner, depth + 1) for inner in value]
 
 
 def _merge(below: Any, above: Any) -> Any:
@@ -266,8 +297,28 @@ def _merge(below: Any, above: Any) -> Any:
 
 
 def config_of(args: Namespace) -> Config:
-    """The ``Config`` among the parsed values."""
-    return Config(**{key: args[key] for key in Config.__dataclass_fields__})
+    """The ``Config`` among the parsed values.
+
+    Raises:
+        InputError: a value is null where there has to be one, or a number is not finite.
+    """
+    values = {key: args[key] for key in Config.__dataclass_fields__}
+    _check_values(Config, values, "")
+    return Config(**values)
+
+
+def _check_values(kind: type, values: Mapping[str, Any], where: str) -> None:
+    """The parser lets null and infinities through for any number."""
+    for key, hint in get_type_hints(kind).items():
+        value = values[key]
+        if value is None and NoneType not in get_args(hint):
+            raise InputError(f"{where}{key}: it needs a value, not null")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}{key}: a finite number, not {value}")
+        parts = value if isinstance(value, dict) else {"": value}
+        for name, part in parts.items():
+            if is_dataclass(part):
+                _check_values(type(part), vars(part), f"{where}{key}.{name}{'.' * bool(name)}")
 
 
 def _one_line(error: Exception) -> str:

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,14 @@ class Group:
         for rank, shard in enumerate(shards):
             joined[rank :: self.size] = shard
         return joined
+
+    def refuse(self, message: str) -> NoReturn:
+        """End every process, each of which calls this, for bad input; the main one says why."""
+        if self.size > 1:
+            dist.barrier()  # what the main process had to save before it came here is saved
+        if self.is_main:
+            raise InputError(message)
+        sys.exit(2)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:

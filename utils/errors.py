@@ -1,5 +1,6 @@
 """How the scripts end: one clear line and a status, never a traceback for what the user can mend."""
 
+import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,7 +22,8 @@ def run_script(main: Callable[[], int | None]) -> None:
     An error of the file system (a full disk, a folder that cannot be written) counts as bad input. Whatever else
     goes wrong keeps its traceback and Python's exit status 1.
     """
-    sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it is written
+    # A log file shows each line when it is written; a file name whose bytes are no text is shown with escapes.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         status = main()
     except KeyboardInterrupt:
@@ -29,9 +31,10 @@ def run_script(main: Callable[[], int | None]) -> None:
         status = 130
     except Exception as error:
         status = _report(error)
-        # The frames of the traceback hold the loader. Let go of now it ends its workers; at exit Python would do so by
-        # SIGTERM, which they leave to their parent, and wait for them for ever.
         traceback.clear_frames(error.__traceback__)
+    # Frames, of a traceback or in a cycle, hold the loader. Let go of now it ends its workers; at exit Python would do
+    # so by SIGTERM, which they leave to their parent, and wait for them for ever.
+    gc.collect()
     sys.exit(status)
 
 

@@ -5,6 +5,7 @@ import json
 import platform
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.config import Config
+from utils.files import write_whole
 
 LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pytorch-msssim", "warmup-scheduler")
 
@@ -39,7 +41,7 @@ def git_commit() -> str | None:
 def record_run(output: Path, config: Config) -> None:
     """Store the resolved configuration as ``config.yaml`` and append this start of the run to ``runs.jsonl``."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "config.yaml").write_text(config.to_yaml())
+    write_whole(output / "config.yaml", config.to_yaml())
     start = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -48,6 +50,23 @@ def record_run(output: Path, config: Config) -> None:
     }
     with open(output / "runs.jsonl", "a") as file:
         file.write(json.dumps(start) + "\n")
+
+
+def open_curves(output: Path, step: int) -> SummaryWriter:
+    """TensorBoard's file for a run that goes on with ``step``; what an earlier start wrote of later steps is hidden.
+
+    Where the file cannot be written, the next curve that is added, or the end, raises the OSError.
+    """
+
+    def unwritten(args: threading.ExceptHookArgs) -> None:
+        if isinstance(args.exc_value, OSError):
+            # The writer's thread has kept it to be raised in the main thread, which says it once, with a name.
+            args.exc_value.filename = str(output)
+        else:
+            threading.__excepthook__(args)
+
+    threading.excepthook = unwritten
+    return SummaryWriter(output, purge_step=step)
 
 
 def add_scalars(curves: SummaryWriter, values: dict[str, float], step: int) -> None:

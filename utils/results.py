@@ -1,20 +1,27 @@
 """The results of test.py: means over sets and subsets, and the table in text, Markdown, LaTeX and CSV."""
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 
-from utils.evaluation import Score
+from utils.evaluation import Failure, Score, scored_and_failed
+from utils.files import write_whole
 
 # Metrics in the order of the table's columns: heading and decimals.
 METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
 
 
-def summary(scores: Sequence[Score]) -> dict:
-    """The means over pictures, as metrics.json has them, and the median time (the first picture's is the warm-up's)."""
+def summary(results: Sequence[Score | Failure]) -> dict:
+    """The means over pictures, as metrics.json has them, and the median time (the first picture's is the warm-up's).
+
+    At least one has a score; ``failed`` says of the others, by name, why they have none.
+    """
+    scores, failures = scored_and_failed(results)
     return {
         "images": len(scores),
+        "failed": {failure.name: failure.problem for failure in failures},
         "input": {metric: mean(score.input[metric] for score in scores) for metric in scores[0].input},
         "restored": {metric: mean(score.restored[metric] for score in scores) for metric in scores[0].restored},
         "seconds_per_image": median(score.seconds for score in scores),
@@ -27,22 +34,25 @@ def average(results: Mapping[str, dict]) -> dict:
     common = [metric for metric in METRICS if all(metric in result["restored"] for result in sets)]
     return {
         "images": sum(result["images"] for result in sets),
+        "failed": {f"{name}/{key}": why for name, of in results.items() for key, why in of.get("failed", {}).items()},
         "input": {metric: mean(result["input"][metric] for result in sets) for metric in common},
         "restored": {metric: mean(result["restored"][metric] for result in sets) for metric in common},
         "seconds_per_image": mean(result["seconds_per_image"] for result in sets),
     }
 
 
-def write_scores(path: Path, scores: Mapping[str, Sequence[Score]], protocols: Mapping[str, str]) -> None:
-    """Write one line per picture: its set, protocol, name, and its scores before and after restoration."""
+def write_scores(path: Path, results: Mapping[str, Sequence[Score | Failure]], protocols: Mapping[str, str]) -> None:
+    """Write one line per picture: its set, protocol, name, and its scores before and after, if it has any."""
+    scores = {name: scored_and_failed(of_set)[0] for name, of_set in results.items()}
     metrics = [metric for metric in METRICS if any(metric in score.restored for of in scores.values() for score in of)]
-    with open(path, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])
-        for name, of_set in scores.items():
-            for score in of_set:
-                values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
-                table.writerow([name, protocols[name], score.name, *values, score.seconds])
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])
+    for name, of_set in scores.items():
+        for score in of_set:
+            values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
+            table.writerow([name, protocols[name], score.name, *values, score.seconds])
+    write_whole(path, text.getvalue())
 
 
 def table_rows(metrics: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
@@ -62,7 +72,9 @@ def table_rows(metrics: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]
     rows = []
     for name, result in named:
         reported = result.get("published") or {}
-        row = [name, result.get("protocol", ""), str(result["images"])]
+        failed = len(result.get("failed", ()))
+        images = f"{result['images']} of {result['images'] + failed}" if failed else str(result["images"])
+        row = [name, result.get("protocol", ""), images]
         for side in (result["input"], result["restored"], *([reported] if published else [])):
             row += [_number(side.get(metric), METRICS[metric][1]) for metric in columns]
         rows.append(row + [reported.get("source", "")] * published + [f"{result['seconds_per_image']:.3f}"])
@@ -111,5 +123,5 @@ def write_tables(folder: Path, metrics: Mapping[str, dict]) -> str:
         text = render(heading, rows)
         if suffix != "csv" and notes:
             text += "\n\n" + "\n\n".join(notes)
-        (folder / f"table.{suffix}").write_text(text + "\n")
+        write_whole(folder / f"table.{suffix}", text + "\n")
     return "\n".join([as_text(heading, rows), *notes])
