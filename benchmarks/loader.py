@@ -7,7 +7,7 @@ The table of docs/performance_loader.md comes from here. The pictures are photog
 ten inputs share a target, and of GoPro, written as PNG. A run is an epoch, in which each input comes once, in batches
 of 4 crops of 256x256. The options take turns; a row has the medians of its runs. Beside crops per second stands the
 processor time for a crop, which other work on the machine changes least: in the workers, and in the loop that gets the
-batches. Where there is a GPU, further rows copy each batch to it.
+batches; the ratio is that of the first row's to it. Where there is a GPU, further rows copy each batch to it.
 """
 
 import contextlib
@@ -253,9 +253,9 @@ def rows_of(pictures: Pictures, workers: list[int], runs: int, folder: Path) -> 
         for number in workers:
             rates = rates_of(choices, number, runs)
             for option, rate in zip(choices, rates, strict=True):
-                cores = WANTED / 1000 * (rate.worker + rate.loop)
-                numbers = [f"{rate.crops:.0f}", f"{rate.crops / rates[0].crops:.2f}"]
-                numbers += [f"{rate.worker:.2f}", f"{rate.loop:.2f}", f"{cores:.1f}"]
+                first, spent = (sum(each[1:]) for each in (rates[0], rate))
+                numbers = [f"{rate.crops:.0f}", f"{first / spent:.2f}"]
+                numbers += [f"{rate.worker:.2f}", f"{rate.loop:.2f}", f"{WANTED * spent / 1000:.1f}"]
                 yield [title, option.name, str(number), *numbers]
 
 
