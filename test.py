@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.datasets import evaluation_loader, to_8bit
+from data.folders import check_inside
 from data.layouts import pair_folders
 from data.pictures import write_picture
 from data.sets import pairs_of_sets, subset_positions
@@ -79,6 +80,14 @@ def main() -> int:
         pairs = pairs_of_sets(root, parts)
         subsets = {name: subset_positions(root, parts[name], len(of_set)) for name, of_set in pairs.items()}
         workers, averaged = config.data.num_workers, config.data.test_average
+    restored_files = {
+        (name, pair.name): args.output / "images" / name / f"{pair.name}.png"
+        for name, of_set in pairs.items()
+        for pair in of_set
+        if args.save_images
+    }
+    for path in restored_files.values():
+        check_inside(path, args.output)
     lpips = load_lpips(group.device) if args.lpips else None
     args.output.mkdir(parents=True, exist_ok=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -97,7 +106,7 @@ def main() -> int:
         for result, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
             if args.save_images and isinstance(result, Score):
                 input, restored, target = (to_8bit(picture[0]) for picture in pictures)
-                write_picture(args.output / "images" / name / f"{result.name}.png", restored)
+                write_picture(restored_files[name, result.name], restored)
                 if len(own) % compared_every == 0:
                     comparisons.append((input, restored, target))
             own.append(result)

@@ -238,7 +238,7 @@ def note_broken(batch: dict, known: dict[str, str], most: int, group: Group) -> 
     for broken, _ in everywhere:
         for file, problem in broken.items():
             if group.is_main and file not in known:
-                tqdm.write(f"warning: {problem}; others take its place", file=sys.stderr)
+                tqdm.write(f"warning: {' '.join(problem.split())}; others take its place", file=sys.stderr)
             known.setdefault(file, problem)
     if len(known) <= most and all(is_whole for _, is_whole in everywhere):
         return None

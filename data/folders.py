@@ -41,8 +41,7 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
                     raise InputError(f"{output}: the results would replace the inputs: name another --output")
                 continue  # results of an earlier run, below the input's folder
             target = output / relative
-            if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(output)):
-                raise InputError(f"{target.parent}: a link that leads out of the output folder: remove it")
+            check_inside(target, output)
             if os.path.realpath(target) == os.path.realpath(path):
                 raise InputError(f"{path}: the result would replace the input: name another --output")
             job = Job(path, target, path.suffix.lower() in videos)
@@ -52,6 +51,16 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
         if not found:
             raise InputError(f"{name}: nothing to restore ({', '.join(sorted(suffixes))} files are)")
     return list(jobs.values())
+
+
+def check_inside(path: Path, output: Path) -> None:
+    """Refuse a file to write that would not lie below ``output``.
+
+    Raises:
+        InputError: one of its folders is a link, or a name, that leads out.
+    """
+    if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(output)):
+        raise InputError(f"{path.parent}: a link or name that leads out of the output folder: remove it")
 
 
 def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:

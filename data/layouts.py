@@ -199,7 +199,7 @@ def _compile(pattern: str) -> re.Pattern:
             regex += f"(?P<{part[1:-1]}>.+?)"
         else:
             regex += ".*" if part == "*" else re.escape(part)
-    return re.compile(regex, re.IGNORECASE)
+    return re.compile(regex, re.IGNORECASE | re.DOTALL)  # a name may have lines
 
 
 def _join(inputs: Grouped, targets: Grouped) -> list[Pair]:

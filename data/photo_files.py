@@ -137,13 +137,13 @@ def write_photograph(path: str | Path, photograph: Photograph) -> None:
 def _opened(path: str | Path, max_megapixels: float):
     """The file as Pillow opens it, its pixels not yet read."""
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: a folder, not a picture")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a file")  # a pipe would be waited for without end
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on damaged metadata, which is then left out
         try:
+            if path.is_dir():
+                raise InputError(f"{path}: a folder, not a picture")
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: not a file")  # a pipe would be waited for without end
             if path.stat().st_size == 0:
                 raise InputError(f"{path}: an empty file")
             image = Image.open(path)

@@ -104,8 +104,9 @@ def picture_header(path: str | Path) -> Header:
             with Image.open(file) as picture:
                 width, height = picture.size
                 mode = picture.mode
-                # Asked for its EXIF data a PNG without any before its pixels decodes all of them.
-                has_exif = picture.format != "PNG" or "exif" in picture.info
+                # Of a TIFF the size is that of the upright picture already. Asked for its EXIF data a PNG without any
+                # before its pixels decodes all of them.
+                has_exif = "exif" in picture.info if picture.format == "PNG" else picture.format != "TIFF"
                 if has_exif and picture.getexif().get(0x0112, 1) >= 5:  # an orientation that swaps the sides
                     width, height = height, width
             start = _read_at(file, 0, 2)

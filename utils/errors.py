@@ -46,7 +46,5 @@ def _report(error: Exception) -> int:
     else:
         traceback.print_exception(error)
         return 1
-    # An error raised in a loader's worker process arrives with that process's traceback around it.
-    line = message.strip().splitlines()[-1].removeprefix(f"{InputError.__module__}.InputError: ")
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # the name of a file may have lines
     return 2
