@@ -25,7 +25,7 @@ from data.video import CODECS, VideoReader, VideoWriter, copy_audio
 from utils.arrays import restore_array
 from utils.checkpoint import load_model
 from utils.config import ScriptParser
-from utils.errors import InputError, run_script
+from utils.errors import InputError, printable, run_script
 from utils.signals import STOPPED, StopSignal
 
 ANNOUNCE_SECONDS = 10  # a picture that takes longer says how long
@@ -102,7 +102,7 @@ class Session:
 
     def note(self, line: str) -> None:
         """One line on stderr that does not disturb the bar."""
-        tqdm.write(" ".join(line.split()).encode(errors="backslashreplace").decode(), file=sys.stderr)
+        tqdm.write(printable(line), file=sys.stderr)
 
     def restore(self, job: Job) -> None:
         """Restore one picture or video."""

@@ -39,7 +39,7 @@ from models import build_model
 from utils.checkpoint import kept_checkpoints, load_weights, resume_training, save_checkpoint, training_state
 from utils.config import Config, ScriptParser, config_of
 from utils.distributed import Group, join_group, leave_group, progress_bar, synchronise_batch_norm
-from utils.errors import InputError, listed, run_script
+from utils.errors import InputError, listed, printable, run_script
 from utils.evaluation import Failure, report_failures, score_pictures, scored_and_failed
 from utils.logging import add_scalars, open_curves, record_run, strip
 from utils.results import summary
@@ -238,7 +238,7 @@ def note_broken(batch: dict, known: dict[str, str], most: int, group: Group) -> 
     for broken, _ in everywhere:
         for file, problem in broken.items():
             if group.is_main and file not in known:
-                tqdm.write(f"warning: {' '.join(problem.split())}; others take its place", file=sys.stderr)
+                tqdm.write(f"warning: {printable(problem)}; others take its place", file=sys.stderr)
             known.setdefault(file, problem)
     if len(known) <= most and all(is_whole for _, is_whole in everywhere):
         return None
@@ -302,7 +302,8 @@ def validate(
             if stop.received:
                 break
             if curves is not None and len(results) < STRIPS_PER_SET and not isinstance(result, Failure):
-                curves.add_image(f"{name}/{result.name} (input, restored, target)", strip(*pictures), step)
+                title = printable(f"{name}/{result.name} (input, restored, target)")
+                curves.add_image(title, strip(*pictures), step)
             results.append(result)
         if group.any(stop.received):
             return None

@@ -272,6 +272,7 @@ NAMES = [
     "tab\tand\\backslash",
     "%s{id}*[a]?",
     "dots..",
+    os.fsdecode(b" first-\xff"),
 ]
 
 

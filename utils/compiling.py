@@ -1,6 +1,7 @@
 """torch.compile where it helps, out of the way where it does not."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -8,20 +9,21 @@ from torch import Tensor, nn
 
 Network = Callable[[Tensor], list[Tensor]]
 
+OFTEN = 4  # pictures of a size before the network is compiled for it
+MOST_SIZES = 4
 
-def compiled(network: nn.Module, any_size: bool = False) -> Network:
-    """The network's forward, compiled when it is first called; its weights and names stay what they are.
 
-    Where it cannot be compiled (no C++ compiler on the CPU, for one), a warning says so and the network is called as
-    it is.
+def compiled(network: nn.Module, frozen: bool = False) -> Network:
+    """The network's forward, compiled at its first call for each shape; its weights and their names stay what they are.
+
+    Where it cannot be compiled (no C++ compiler on the CPU, for one), a warning says so once and the network is called
+    as it is.
 
     Args:
-        any_size: one compilation for pictures of all sizes, for evaluation with frozen weights; otherwise one for
-            each shape of batch.
+        frozen: take the weights for constants, for evaluation.
     """
-    options = {"freezing": True} if any_size else {}
-    fast: Network = torch.compile(network, dynamic=any_size, options=options)
-    # The backward pass is compiled together with the forward, so that this fails here and not in the loop.
+    fast: Network = torch.compile(network, dynamic=False, options={"freezing": frozen})
+    # The backward pass is compiled together with the forward, so that a failure is met here and not in the loop.
     torch._functorch.config.force_non_lazy_backward_lowering = True
 
     def forward(x: Tensor) -> list[Tensor]:
@@ -32,9 +34,25 @@ def compiled(network: nn.Module, any_size: bool = False) -> Network:
             return fast(x)
         except Exception as error:
             outputs = network(x)  # what is wrong with the input fails here as well
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            print(f"warning: the network runs uncompiled, compiling it failed: {reason[:200]}", file=sys.stderr)
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            print(f"warning: the network runs uncompiled, compiling it failed: {lines[0][:200]}", file=sys.stderr)
             fast = network
             return outputs
+
+    return forward
+
+
+def compiled_for_common_sizes(network: nn.Module) -> Network:
+    """The network in eval mode, compiled for the few sizes that come often; pictures of other sizes go through it as is.
+
+    A compilation takes a minute or more. One that leaves the sizes open takes longer than a few for given sizes and is
+    done again for some of them (docs/performance.md), so that it does not pay.
+    """
+    fast, seen = compiled(network, frozen=True), Counter()
+
+    def forward(x: Tensor) -> list[Tensor]:
+        seen[x.shape] += 1
+        common = [shape for shape, count in seen.items() if count > OFTEN]  # in the order in which they first came
+        return fast(x) if x.shape in common[:MOST_SIZES] else network(x)
 
     return forward

@@ -16,6 +16,11 @@ def listed(items: Sequence[str], what: str, show: int = 5) -> str:
     return f"{len(items)} {what.replace('(s)', '' if len(items) == 1 else 's')}: {', '.join(items[:show])}{more}"
 
 
+def printable(text: str) -> str:
+    """In one line that every stream and file takes: a file's name may have several, or bytes that are no text."""
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()
+
+
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit: 0 done (or what ``main`` returns), 2 wrong use or bad input.
 
@@ -46,5 +51,5 @@ def _report(error: Exception) -> int:
     else:
         traceback.print_exception(error)
         return 1
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # the name of a file may have lines
+    print(f"error: {printable(message)}", file=sys.stderr)
     return 2

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.errors import InputError
+from utils.errors import InputError, printable
 from utils.inference import restore
 from utils.metrics import PROTOCOLS
 
@@ -88,7 +88,7 @@ def scored_and_failed(results: Iterable[Score | Failure]) -> tuple[list[Score], 
 def report_failures(failures: Iterable[Failure]) -> None:
     """One line on stderr for each problem; that of a target which several inputs share comes once."""
     for problem in dict.fromkeys(failure.problem for failure in failures):
-        tqdm.write(f"error: {' '.join(problem.split())}", file=sys.stderr)
+        tqdm.write(f"error: {printable(problem)}", file=sys.stderr)
 
 
 def synchronise(device: torch.device) -> None:
