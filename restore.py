@@ -26,6 +26,7 @@ from utils.arrays import restore_array
 from utils.checkpoint import load_model
 from utils.config import ScriptParser
 from utils.errors import InputError, printable, run_script
+from utils.precision import Precision, arithmetic, supported
 from utils.signals import STOPPED, StopSignal
 
 ANNOUNCE_SECONDS = 10  # a picture that takes longer says how long
@@ -45,6 +46,7 @@ def parse_args() -> Namespace:
     parser.add_argument("--overwrite", action="store_true", help="restore again what is in OUTPUT already")
     parser.add_argument("--compare", action="store_true", help="write NAME.compare.png as well: input | restored")
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
+    parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
     parser.add_argument("--tile", type=int | None, help="side of the tiles in pixels (default: by the free memory)")
     parser.add_argument(
         "--max-megapixels", type=float, default=MAX_MEGAPIXELS, help="larger pictures are refused, as files that lie"
@@ -59,6 +61,7 @@ def main() -> int:
     args = parse_args()
     jobs = find_jobs(args.input, args.output, videos=set(CODECS))
     model = load_model(args.weights).to("cuda" if torch.cuda.is_available() else "cpu")
+    args.precision = supported(args.precision, next(model.parameters()).device)
     args.output.mkdir(parents=True, exist_ok=True)
 
     waiting = [job for job in jobs if args.overwrite or not job.output.exists()]
@@ -180,10 +183,9 @@ class Session:
                 self.note(f"note: {about}, about {duration(seconds / done - seconds)} to go")
 
         progress(0.0)
-        restored = restore_array(
-            self.model, colour, tile=self.args.tile, self_ensemble=self.args.self_ensemble, progress=progress
-        )
-        return restored
+        options = {"tile": self.args.tile, "self_ensemble": self.args.self_ensemble}
+        with arithmetic(self.args.precision, next(self.model.parameters()).device):
+            return restore_array(self.model, colour, **options, progress=progress)
 
 
 def duration(seconds: float) -> str:

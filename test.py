@@ -27,6 +27,7 @@ from data.layouts import pair_folders
 from data.pictures import write_picture
 from data.sets import pairs_of_sets, subset_positions
 from utils.checkpoint import load_model
+from utils.compiling import compiled_for_common_sizes
 from utils.config import PublishedScore, ScriptParser, TestSetConfig, config_of
 from utils.distributed import join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
@@ -34,6 +35,7 @@ from utils.evaluation import Failure, Score, report_failures, score_pictures, sc
 from utils.files import write_whole
 from utils.logging import versions
 from utils.perceptual import load_lpips
+from utils.precision import Precision, supported
 from utils.results import average, summary, write_scores, write_tables
 from utils.sheet import comparison_sheet
 
@@ -61,6 +63,8 @@ def parse_args() -> Namespace:
         help="write the restored pictures (8-bit PNG) and a sheet that compares some",
     )
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
+    parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
+    parser.add_argument("--compile", action="store_true", help="compile the network for the sizes that come often")
     return parser.parse()
 
 
@@ -93,6 +97,8 @@ def main() -> int:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gmacs = count_gmacs(model)
     model.to(group.device)
+    precision = supported(args.precision, group.device)
+    network = compiled_for_common_sizes(model) if args.compile else model
 
     protocols = {name: part.protocol for name, part in parts.items()}
     results: dict[str, list[Score | Failure]] = {}
@@ -102,7 +108,8 @@ def main() -> int:
         share = of_set[group.rank :: group.size]
         compared_every = -(-len(share) // COMPARED_PER_SET)
         loader = evaluation_loader(share, workers)
-        scored = score_pictures(model, loader, parts[name].protocol, group.device, lpips, args.self_ensemble)
+        options = {"self_ensemble": args.self_ensemble, "precision": precision, "network": network}
+        scored = score_pictures(model, loader, parts[name].protocol, group.device, lpips, **options)
         for result, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
             if args.save_images and isinstance(result, Score):
                 input, restored, target = (to_8bit(picture[0]) for picture in pictures)
@@ -135,6 +142,7 @@ def main() -> int:
         **({"average": average(sets)} if averaged and not unscored else {}),
         "weights": str(args.weights),
         "self_ensemble": args.self_ensemble,
+        "precision": precision,
         "parameters": parameters,
         "gmacs_256x256": round(gmacs, 3),
         "versions": versions(),

@@ -11,6 +11,7 @@ end the run after the step at hand, with a checkpoint and exit status 75; a seco
 Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is that of all together.
 """
 
+import math
 import sys
 import time
 from dataclasses import asdict
@@ -37,16 +38,18 @@ from data.survey import check_pairs, still_broken
 from losses import MultiScaleLoss
 from models import build_model
 from utils.checkpoint import kept_checkpoints, load_weights, resume_training, save_checkpoint, training_state
+from utils.compiling import compiled
 from utils.config import Config, ScriptParser, config_of
 from utils.distributed import Group, join_group, leave_group, progress_bar, synchronise_batch_norm
 from utils.errors import InputError, listed, printable, run_script
 from utils.evaluation import Failure, report_failures, score_pictures, scored_and_failed
+from utils.health import Steps
 from utils.logging import add_scalars, open_curves, record_run, strip
+from utils.precision import arithmetic, supported
 from utils.results import summary
 from utils.signals import STOPPED, StopSignal
 from utils.waiting import TimedWaiting
 
-AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: what a killed process loses at most
 STRIPS_PER_SET = 3  # pictures of each validation set shown in TensorBoard
 
@@ -78,9 +81,7 @@ def main() -> int:
         )
     group = join_group()
     device = group.device
-    if config.train.precision == "fp16" and device.type == "cpu":
-        raise InputError("train.precision: fp16 needs CUDA; the CPU has float32 and bf16")
-
+    precision = supported(config.train.precision, device)
     if config.train.batch_size < group.size:
         raise InputError(f"train.batch_size: {config.train.batch_size} pictures are too few for {group.size} processes")
 
@@ -98,10 +99,10 @@ def main() -> int:
         ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema_decay))
     evaluated = model if ema is None else ema.module
     criterion = MultiScaleLoss(config.loss.fft_weight)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.train.lr, fused=True)
     cosine = CosineAnnealingLR(optimizer, config.train.epochs - config.train.warmup_epochs, config.train.min_lr)
     scheduler = GradualWarmupScheduler(optimizer, 1, config.train.warmup_epochs, cosine)
-    scaler = torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     stateful = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     if ema is not None:
@@ -119,6 +120,9 @@ def main() -> int:
         if group.is_main:
             record_run(args.output, config)
     trained = model if group.size == 1 else DistributedDataParallel(model)
+    torch.backends.cudnn.benchmark = True  # the crops have one size, for which the fastest convolutions are looked up
+    compiling = device.type == "cuda" if config.train.compile is None else config.train.compile
+    network = compiled(trained) if compiling else trained
 
     def save_last() -> None:
         if group.is_main:
@@ -133,7 +137,7 @@ def main() -> int:
         curves = open_curves(args.output, step + 1)
         curves.add_text("config", f"```\n{config.to_yaml()}```")
     bar = progress_bar(group, total=config.train.epochs * sampler.batches, initial=step, unit="step", smoothing=0.05)
-    sums, window_start, window_steps, window_pictures = torch.zeros(4, device=device), time.perf_counter(), 0, 0
+    steps, window_start, window_pictures = Steps(group, config.train.max_skipped), time.perf_counter(), 0
 
     while progress["epoch"] <= config.train.epochs:
         epoch = progress["epoch"]
@@ -151,12 +155,8 @@ def main() -> int:
                     group.refuse(problem)
             input = batch["input"].to(device, non_blocking=True)
             target = batch["target"].to(device, non_blocking=True)
-            with torch.autocast(
-                device.type,
-                dtype=AUTOCAST_DTYPES.get(config.train.precision),
-                enabled=config.train.precision in AUTOCAST_DTYPES,
-            ):
-                outputs = trained(input)
+            with arithmetic(precision, device):
+                outputs = network(input)
             loss = criterion(outputs, target)
 
             optimizer.zero_grad()
@@ -164,6 +164,9 @@ def main() -> int:
             scaler.scale(loss.total * weight).backward()
             scaler.unscale_(optimizer)
             grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+            finite = steps.is_finite(loss, grad_norm)
+            if not scaler.is_enabled():  # which tells the optimizer by itself
+                optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()  # the step is then left out
             scaler.step(optimizer)
             scaler.update()
             if ema is not None:
@@ -172,24 +175,24 @@ def main() -> int:
             progress["batch"] += 1
             step += 1
             bar.update()
-            # Losses stay on the device until they are shown, so that no step waits for the one before.
-            losses = torch.stack([loss.total.detach(), loss.content.detach(), loss.fft.detach()])
-            sums += torch.cat([losses * weight, grad_norm[None]])
-            window_steps += 1
+            steps.add(loss, grad_norm, finite, weight, batch["name"])
             window_pictures += len(input)
             if step % config.train.log_every == 0:
-                total, content, fft, norm = group.mean(sums / window_steps).tolist()
+                values, skipped = steps.take()
                 seconds = time.perf_counter() - window_start
-                lr = scheduler.get_last_lr()[0]
-                values = {"loss/total": total, "loss/content": content, "loss/fft": fft}
-                values |= {"train/lr": lr, "train/grad_norm": norm}
-                values |= {"train/pictures_per_second": window_pictures * group.size / seconds}
-                values |= {"train/waiting_for_data": batches.take() / seconds}
+                values["train/lr"] = scheduler.get_last_lr()[0]
+                values["train/pictures_per_second"] = window_pictures * group.size / seconds
+                values["train/waiting_for_data"] = batches.take() / seconds
                 if group.is_main:
                     add_scalars(curves, values, step)
-                bar.set_postfix(loss=f"{total:.4f}", lr=f"{lr:.2e}")
-                sums.zero_()
-                window_start, window_steps, window_pictures = time.perf_counter(), 0, 0
+                    if skipped:
+                        tqdm.write(
+                            f"warning: up to step {step}, {skipped} of {config.train.log_every} were skipped: "
+                            "loss or gradient was not finite",
+                            file=sys.stderr,
+                        )
+                bar.set_postfix(loss=f"{values.get('loss/total', math.nan):.4f}", lr=f"{values['train/lr']:.2e}")
+                window_start, window_pictures = time.perf_counter(), 0
 
             stopping = group.any(stop.received)
             if stopping or time.monotonic() - last_saved > SAVE_SECONDS:

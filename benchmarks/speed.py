@@ -28,7 +28,6 @@ from models import build_model
 from utils.compiling import Network, compiled
 from utils.config import ScriptParser
 from utils.errors import run_script
-from utils.evaluation import synchronise
 from utils.results import as_markdown
 
 Work = Callable[[], object]
@@ -41,6 +40,8 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
     parser.add_argument("--num_blocks", type=int, nargs="+", default=[4], help="one table of each depth")
+    parser.add_argument("--channels", type=int, default=32, help="width of the network")
+    parser.add_argument("--side", type=int, default=256, help="of the pictures; on CUDA of the training step alone")
     parser.add_argument("--compile", type=bool, default=torch.cuda.is_available(), help="rows of compiled networks")
     parser.add_argument("--rounds", type=int, default=7, help="each row is timed this often")
     args = parser.parse()
@@ -49,11 +50,12 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print(f"copying reaches {copy_bandwidth(device, args.rounds) / 1e9:.0f} GB/s (read and written)\n")
-    forwards, steps = (1, 256, 256), [(2, 256, 256)]
+    side = args.side
+    forwards, steps = (1, side, side), [(2, side, side)]
     if device.type == "cuda":
-        forwards, steps = (1, 720 // 32 * 32 + 32, 1280), [(4, 256, 256), (16, 256, 256)]
+        forwards, steps = (1, 736, 1280), [(4, side, side), (16, side, side)]  # 736: 720 padded
     for blocks in args.num_blocks:
-        model = started(build_model(num_blocks=blocks)).to(device)
+        model = started(build_model(num_blocks=blocks, channels=args.channels)).to(device)
         for kind, make, (batch, height, width) in [("forward", forward, forwards), *(("step", step, s) for s in steps)]:
             x = torch.rand(batch, 3, height, width, device=device)
             rows = {
@@ -95,7 +97,7 @@ def variants(
 
 def compiled_for(kind: str, network: nn.Module) -> Network:
     """Compiled as train.py or test.py do; it still has ``parameters``."""
-    fast = compiled(network, any_size=kind == "forward")
+    fast = compiled(network, frozen=kind == "forward")
     fast.parameters = network.parameters
     return fast
 
@@ -200,6 +202,12 @@ def peak_bytes(work: Work, device: torch.device) -> int | None:
     except Exception:  # a compiled graph cannot be looked into
         return None
     return live.peak
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that a clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def copy_bandwidth(device: torch.device, rounds: int) -> float:

@@ -124,7 +124,7 @@ class LocalAttentionModule(nn.Module):
         with ``mean_window``, (N, C, H, W), are given: those of the whole picture (see ``models.tiled``).
         """
         if mean is None:
-            mean = x.mean((2, 3), keepdim=True)
+            mean = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         kernel = repeat(
             self.filter_of(mean),
             "n (g kh kw) 1 1 -> n (g c) kh kw",
@@ -146,21 +146,32 @@ class LocalAttentionModule(nn.Module):
         return filtered if offset is None else filtered.add_(offset)
 
     def filter_of(self, mean: Tensor) -> Tensor:
-        """The filter A from the mean of the features: (N, C, 1, 1) -> (N, groups K K, 1, 1), in (-1, 1)."""
-        return torch.tanh(self.norm(self.project(mean)))
+        """The filter A from the mean of the features: (N, C, 1, 1) -> (N, groups K K, 1, 1), in (-1, 1).
+
+        In float32 always: the norm magnifies the differences between pictures, and with them any rounding of the mean.
+        """
+        with torch.autocast(mean.device.type, enabled=False):
+            return torch.tanh(self.norm(self.project(mean)))
 
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm that takes its running statistics for a batch of one picture, as in evaluation.
 
-    One value per channel has no variance: with a batch size of 1, or for the last picture of an epoch.
+    One value per channel has no variance: with a batch size of 1, or for the last picture of an epoch. A batch that is
+    not finite leaves the running statistics as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, 1, 1) -> (N, C, 1, 1)."""
-        if self.training and len(x) == 1:
+        if not self.training or len(x) == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
+        new = [self.running_mean.clone(), self.running_var.clone()]
+        y = F.batch_norm(x, *new, self.weight, self.bias, training=True, momentum=self.momentum, eps=self.eps)
+        with torch.no_grad():
+            for value, updated in zip((self.running_mean, self.running_var), new, strict=True):
+                value.copy_(torch.where(updated.isfinite(), updated, value))
+            self.num_batches_tracked += 1
+        return y
 
 
 def filter_each(x: Tensor, kernel: Tensor) -> Tensor:

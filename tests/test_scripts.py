@@ -54,7 +54,7 @@ def test_curves_hold_losses_rate_scores_and_pictures(trained):
     curves = EventAccumulator(str(output)).Reload()
     tags = curves.Tags()
     expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/pictures_per_second"}
-    expected |= {"train/waiting_for_data"}
+    expected |= {"train/waiting_for_data", "train/skipped_steps"}
     assert set(tags["scalars"]) == expected | {"SOTS-Indoor/psnr", "SOTS-Indoor/ssim"}
     rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
     assert rates == [

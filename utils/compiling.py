@@ -43,10 +43,10 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
 
 
 def compiled_for_common_sizes(network: nn.Module) -> Network:
-    """The network in eval mode, compiled for the few sizes that come often; pictures of other sizes go through it as is.
+    """The network in eval mode, compiled for the few sizes that come often; other pictures go through it as they are.
 
-    A compilation takes a minute or more. One that leaves the sizes open takes longer than a few for given sizes and is
-    done again for some of them (docs/performance.md), so that it does not pay.
+    A compilation takes a minute or more. One that leaves the sizes open takes longer than several for given sizes and
+    is done again for some of them (docs/performance.md), so that it does not pay.
     """
     fast, seen = compiled(network, frozen=True), Counter()
 

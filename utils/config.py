@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
 
 from utils.errors import InputError
+from utils.precision import Precision
 
 MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a configuration file
 
@@ -167,8 +168,12 @@ class TrainConfig:
     """Epochs of warm-up, within epochs."""
     clip_norm: float
     """The gradient's norm is clipped to this."""
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
-    """Arithmetic of the network; bf16 and fp16 are mixed precision, fp16 needs CUDA. Loss and FFT stay float32."""
+    precision: Precision = "float32"
+    """Arithmetic of the network; bf16 (fp16 where a GPU has none) is mixed precision. Loss and FFT stay float32."""
+    compile: bool | None = None
+    """Compile the network, which takes a minute or more at the start; null: on CUDA."""
+    max_skipped: int = 20
+    """Steps whose loss or gradient is not finite are skipped; the run ends after so many in a row."""
     sync_batch_norm: bool = True
     """Of several processes: the attention's batch norm takes the statistics of the whole batch, not of its share."""
     ema_decay: float | None = None
@@ -181,7 +186,16 @@ class TrainConfig:
     """How many of the latest checkpoints are kept: last.pt and the ones before it."""
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "batch_size", "lr", "clip_norm", "validate_every", "log_every", "keep_checkpoints"):
+        for key in (
+            "epochs",
+            "batch_size",
+            "lr",
+            "clip_norm",
+            "max_skipped",
+            "validate_every",
+            "log_every",
+            "keep_checkpoints",
+        ):
             _require(getattr(self, key) > 0, f"train.{key} must be positive")
         _require(0 <= self.min_lr <= self.lr, "train.min_lr must lie between 0 and train.lr")
         _require(0 <= self.warmup_epochs < self.epochs, "train.warmup_epochs must be fewer than train.epochs")

@@ -102,9 +102,10 @@ class SyncedBatchNorm(nn.BatchNorm2d):
     """Batch norm whose statistics are those of the batches of all processes together, on any backend.
 
     torch's own SyncBatchNorm computes on GPUs only. The statistics are exchanged as sums, so that the processes' shares
-    of the batch may differ.
+    of the batch may differ. A batch that is not finite leaves the running statistics as they are.
     """
 
+    @torch.compiler.disable  # the exchange is none of the compiler's
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         if not self.training:
@@ -117,8 +118,8 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         variance = (squares / count - mean.square()).clamp_min(0)
         with torch.no_grad():
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            for value, new in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
+                value.lerp_(torch.where(new.isfinite(), new, value), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
 

@@ -9,16 +9,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from utils.compiling import Network
 from utils.errors import InputError, printable
 from utils.inference import restore
 from utils.metrics import PROTOCOLS
+from utils.precision import Precision, arithmetic
 
 
 @dataclass(frozen=True)
 class Score:
     """One picture's scores, by the metric's name, before and after restoration.
 
-    ``seconds`` is the network's time, padding included, on a synchronised device.
+    ``seconds`` is the network's time on the device, padding included.
     """
 
     name: str
@@ -41,40 +43,82 @@ def score_pictures(
     protocol: str,
     device: torch.device,
     lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+    *,
     self_ensemble: bool = False,
+    precision: Precision = "float32",
+    network: Network | None = None,
 ) -> Iterator[tuple[Score | Failure, *tuple[Tensor, ...]]]:
     """Restore and score samples of one picture each (see ``data.datasets.evaluation_loader``), as they come.
 
     Yields the score and input, restored and target (1, 3, H, W) in [0, 1] on the device, or for a picture that cannot
-    be read or restored its ``Failure`` alone. Restored pictures are
-    scored unquantised unless the protocol says otherwise. The model must be in eval mode. With ``lpips`` (see
-    ``utils.perceptual.load_lpips``) that is a metric as well; ``self_ensemble`` see ``utils.inference.restore``.
+    be read or restored its ``Failure`` alone. Restored pictures are scored unquantised unless the protocol says
+    otherwise. The model must be in eval mode. With ``lpips`` (see ``utils.perceptual.load_lpips``) that is a metric as
+    well; ``self_ensemble`` and ``network`` see ``utils.inference.restore``.
+
+    The scores of a picture are fetched when the next one is under way, so that a GPU has always work: the loader's
+    processes decode, the copy to the device and what is computed there run behind this loop.
     """
 
-    def score(picture: Tensor, target: Tensor) -> dict[str, float]:
-        values = PROTOCOLS[protocol](picture, target)
-        if lpips is not None:
-            values["lpips"] = lpips(picture, target)
-        return {metric: value.item() for metric, value in values.items()}
-
-    for sample in samples:
+    def start(sample: dict) -> Callable[[], tuple]:
         (name,) = sample["name"]
         if "input" not in sample:
-            yield (Failure(name, "; ".join(sample["broken"].values())),)
-            continue
+            return lambda: (Failure(name, "; ".join(sample["broken"].values())),)
         input = sample["input"].to(device, non_blocking=True)
         target = sample["target"].to(device, non_blocking=True)
-        synchronise(device)
-        start = time.perf_counter()
+        watch = Stopwatch(device)
         try:
-            restored = restore(model, input, self_ensemble=self_ensemble)
+            with arithmetic(precision, device):
+                restored = restore(model, input, self_ensemble=self_ensemble, network=network)
         except InputError as error:
-            yield (Failure(name, f"{name}: {error}"),)
-            continue
-        synchronise(device)
-        seconds = time.perf_counter() - start
-        scores = Score(name, score(input, target), score(restored, target), seconds)
-        yield scores, input, restored, target
+            problem = f"{name}: {error}"
+            return lambda: (Failure(name, problem),)
+        watch.stop()
+        values = []
+        for picture in (input, restored):
+            values.append(PROTOCOLS[protocol](picture, target))
+            if lpips is not None:
+                values[-1]["lpips"] = lpips(picture, target)
+
+        def finish() -> tuple:
+            sides = [{metric: value.item() for metric, value in side.items()} for side in values]
+            return Score(name, *sides, watch.seconds()), input, restored, target
+
+        return finish
+
+    finish = None
+    for sample in samples:
+        following = start(sample)
+        if finish is not None:
+            yield finish()
+        finish = following
+    if finish is not None:
+        yield finish()
+
+
+class Stopwatch:
+    """Times what the device does between its making and ``stop``; only ``seconds`` waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_cuda = device.type == "cuda"
+        self.begin = self._mark()
+
+    def stop(self) -> None:
+        """End the time."""
+        self.end = self._mark()
+
+    def seconds(self) -> float:
+        """The time in seconds."""
+        if not self.on_cuda:
+            return self.end - self.begin
+        self.end.synchronize()
+        return self.begin.elapsed_time(self.end) / 1000
+
+    def _mark(self) -> float | torch.cuda.Event:
+        if not self.on_cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
 
 def scored_and_failed(results: Iterable[Score | Failure]) -> tuple[list[Score], list[Failure]]:
@@ -89,9 +133,3 @@ def report_failures(failures: Iterable[Failure]) -> None:
     """One line on stderr for each problem; that of a target which several inputs share comes once."""
     for problem in dict.fromkeys(failure.problem for failure in failures):
         tqdm.write(f"error: {printable(problem)}", file=sys.stderr)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock can be read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from losses import LossTerms
 from utils.distributed import Group
-from utils.errors import InputError, listed
+from utils.errors import listed
 
 
 class Steps:
@@ -51,7 +51,7 @@ class Steps:
         *means, finite, in_a_row = torch.cat([sums, self.finite[None], self.in_a_row[None]]).tolist()
         if in_a_row >= self.most:
             names = list(dict.fromkeys(name for batch in self.names for name in batch))
-            raise InputError(
+            self.group.refuse(
                 f"{int(in_a_row)} steps in a row had a loss or gradient that is not finite; lower train.lr, or look at "
                 f"{listed(names, 'picture(s) of their batches')} (train.max_skipped is {self.most})"
             )

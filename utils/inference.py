@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.tiled import TiledForward, is_out_of_memory, release_cached_memory
+from utils.compiling import Network
 from utils.errors import InputError
 from utils.memory import free_memory
 from utils.padding import extend
@@ -29,6 +30,7 @@ def restore(
     tile: int | None = None,
     self_ensemble: bool = False,
     progress: Progress | None = None,
+    network: Network | None = None,
 ) -> Tensor:
     """picture (N, 3, H, W) in [0, 1], of any size -> restored (N, 3, H, W) in [0, 1], float32, on the same device.
 
@@ -40,26 +42,28 @@ def restore(
         tile: restore in tiles of this side, in pixels, whatever the memory.
         self_ensemble: the mean over the eight flips and quarter turns of the picture, at eight times the cost.
         progress: is told which part of the work is done, in [0, 1], now and then.
+        network: what whole pictures go through in place of ``model``, such as the model compiled; tiles do not.
 
     Raises:
         InputError: there is too little main memory even for tiles.
     """
     report = progress or (lambda done: None)
+    network = network or model
     if not self_ensemble:
-        return _restore(model, picture, tile, report)
+        return _restore(model, network, picture, tile, report)
     mean = torch.zeros_like(picture, dtype=torch.float32)
     for index in range(8):
         turns, flipped = index % 4, index >= 4
         view = torch.rot90(picture.flip(-1) if flipped else picture, turns, (-2, -1))
         restored = torch.rot90(
-            _restore(model, view, tile, lambda done, index=index: report((index + done) / 8)), -turns, (-2, -1)
+            _restore(model, network, view, tile, lambda done, index=index: report((index + done) / 8)), -turns, (-2, -1)
         )
         mean += (restored.flip(-1) if flipped else restored) / 8
     return mean.clamp(0, 1)
 
 
 @torch.inference_mode()
-def _restore(model: nn.Module, picture: Tensor, tile: int | None, report: Progress) -> Tensor:
+def _restore(model: nn.Module, network: Network, picture: Tensor, tile: int | None, report: Progress) -> Tensor:
     height, width = picture.shape[-2:]
     multiple, least = model.size_multiple, model.min_size
     padded = extend(picture, *(max(least, -(-side // multiple) * multiple) for side in (height, width)))
@@ -69,7 +73,7 @@ def _restore(model: nn.Module, picture: Tensor, tile: int | None, report: Progre
     fits = WHOLE_BYTES * model.embed.out_channels * pixels < SHARE * free_memory(device)
     if tile is None and fits and (device.type != "cpu" or pixels <= CPU_WHOLE * len(padded)):
         try:
-            restored = model(padded.to(device))[-1]
+            restored = network(padded.to(device))[-1]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

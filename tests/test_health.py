@@ -1,0 +1,70 @@
+"""Steps whose loss or gradient is not finite."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_refused, train_tiny, weights_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data.pictures import write_picture
+from models import build_model
+from utils.checkpoint import save_checkpoint
+
+OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8}
+BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
+
+
+@pytest.fixture
+def overflowing(tmp_path):
+    """Weights with which black pictures stay finite and white ones do not: they are multiplied beyond float32."""
+    torch.manual_seed(0)
+    model = build_model(**OPTIONS)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+        model.embed.weight.fill_(3e38)
+    save_checkpoint(tmp_path / "overflowing.pt", {"model": model.state_dict(), "model_config": OPTIONS})
+    return tmp_path / "overflowing.pt"
+
+
+def write_pictures(root, white: int) -> None:
+    """A data set of 8 training pictures, the last ``white`` of which are white, and a black test picture."""
+    for index in range(8):
+        picture = WHITE if index >= 8 - white else BLACK
+        write_picture(root / "train" / "hazy" / f"{index}_1.png", picture)
+        write_picture(root / "train" / "gt" / f"{index}.png", picture)
+    for folder, name in (("hazy", "9_1"), ("gt", "9")):
+        write_picture(root / "test" / folder / f"{name}.png", BLACK)
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overflowing, tmp_path):
+    write_pictures(tmp_path / "data", white=2)
+    options = ["--init-from", overflowing, "--train.batch_size=1", "--train.log_every=8", "--train.epochs=2"]
+    result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "skipped" in line]
+    assert [line.split(":")[1] for line in warnings] == [f" up to step {s}, 2 of 8 were skipped" for s in (8, 16)]
+    last = weights_of(tmp_path / "run")
+    assert all(value.isfinite().all() for value in last["model"].values())
+    # Each of the twelve other steps counted, and no more.
+    assert {int(state["step"]) for state in last["optimizer"]["state"].values()} == {12}
+    curves = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.value for event in curves.Scalars("train/skipped_steps")] == [2, 2]
+    assert all(np.isfinite(event.value) for event in curves.Scalars("loss/total"))
+
+
+def test_too_many_in_a_row_end_the_run_and_name_the_pictures(overflowing, tmp_path):
+    write_pictures(tmp_path / "data", white=8)
+    options = ["--init-from", overflowing, "--train.batch_size=1", "--train.max_skipped=3", "--train.log_every=4"]
+    result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
+    assert_refused(result, "4 steps in a row", "train.lr", "3 pictures", "hazy/")
+
+
+def test_a_run_that_diverges_ends_and_keeps_its_last_finite_weights(reside, tmp_path):
+    options = ["--train.lr=1e30", "--train.clip_norm=1e30", "--train.warmup_epochs=0", "--train.max_skipped=3"]
+    result = train_tiny(reside, tmp_path / "run", *options, "--train.epochs=6")
+    assert result.returncode == 2
+    assert "steps in a row" in result.stderr
+    last = weights_of(tmp_path / "run")
+    assert all(value.isfinite().all() for value in last["model"].values())
