@@ -345,10 +345,8 @@ def test_links_in_the_results_do_not_lead_out(reside, small_weights, tmp_path):
     [
         ("train.py", "file/below"),
         ("train.py", "/proc/nowhere"),
-        ("test.py", "file"),
         ("test.py", "a" * 300),
         ("restore.py", "/dev/null"),
-        ("restore.py", "file/below"),
     ],
 )
 def test_outputs_that_cannot_be(reside, small_weights, tmp_path, script, output):
