@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -122,12 +123,18 @@ class IRNeXt(nn.Module):
         x_half = F.interpolate(x, scale_factor=0.5)
         x_quarter = F.interpolate(x_half, scale_factor=0.5)
 
-        full = through(self.encoder[0], F.gelu, self.embed(x))
+        # What reads the picture itself stays float32 in mixed precision: bf16 has coarser steps than 8-bit pictures, and
+        # thick haze leaves few of those.
+        with torch.autocast(x.device.type, enabled=False):
+            embedded = self.embed(x)
+            shallow_half, shallow_quarter = self.shallow[0](x_half), self.shallow[1](x_quarter)
 
-        half = through(self.fuse[0], join, self.down[0](full), self.shallow[0](x_half))
+        full = through(self.encoder[0], F.gelu, embedded)
+
+        half = through(self.fuse[0], join, self.down[0](full), shallow_half)
         half = self.encoder[1](half)
 
-        quarter = through(self.fuse[1], join, self.down[1](half), self.shallow[1](x_quarter))
+        quarter = through(self.fuse[1], join, self.down[1](half), shallow_quarter)
         quarter = self.encoder[2](quarter)
 
         z = self.decoder[0](quarter)

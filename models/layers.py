@@ -39,7 +39,8 @@ def _place(x: Tensor) -> tuple:
 
 def join(x: Tensor, skip: Tensor) -> Tensor:
     """GELU(x) beside features of the same size: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
-    return torch.cat([F.gelu(x), skip], dim=1)
+    # Instance norm leaves its layout behind; side by side with it the others would lose theirs.
+    return torch.cat([F.gelu(x), skip.contiguous(memory_format=torch.channels_last)], dim=1)
 
 
 def window_mean(x: Tensor, window: float) -> Tensor:
