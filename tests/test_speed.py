@@ -157,7 +157,7 @@ def short_runs(tmp_path_factory):
     """A data set, and the folders of the same short training in float32 and in bf16."""
     root = write_reside(tmp_path_factory.mktemp("precision") / "reside", hazes=6)
     for precision in ("float32", "bf16"):
-        options = ["--train.epochs=30", "--train.lr=2e-3", "--train.clip_norm=0.1", "--train.validate_every=30"]
+        options = ["--train.epochs=30", "--train.lr=5e-4", "--train.ema_decay=0.9", "--train.validate_every=30"]
         result = train_tiny(root, root / precision, *options, f"--train.precision={precision}")
         assert result.returncode == 0, result.stderr
     return root
