@@ -3,7 +3,7 @@
     python -m benchmarks.loader                            # on an idle machine
     taskset -c 1 python -m benchmarks.loader --workers 1   # the worker and the loop that it feeds on one core
 
-The table of docs/performance_loader.md comes from here. The pictures are photographs in the sizes of RESIDE ITS, where
+The table of docs/performance.md comes from here. The pictures are photographs in the sizes of RESIDE ITS, where
 ten inputs share a target, and of GoPro, written as PNG. A run is an epoch, in which each input comes once, in batches
 of 4 crops of 256x256. The options take turns; a row has the medians of its runs. Beside crops per second stands the
 processor time for a crop, which other work on the machine changes least: in the workers, and in the loop that gets the

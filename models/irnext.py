@@ -123,8 +123,8 @@ class IRNeXt(nn.Module):
         x_half = F.interpolate(x, scale_factor=0.5)
         x_quarter = F.interpolate(x_half, scale_factor=0.5)
 
-        # What reads the picture itself stays float32 in mixed precision: bf16 has coarser steps than 8-bit pictures, and
-        # thick haze leaves few of those.
+        # What reads the picture itself stays float32 in mixed precision: bf16 has coarser steps than 8-bit pictures,
+        # and thick haze leaves few of those.
         with torch.autocast(x.device.type, enabled=False):
             embedded = self.embed(x)
             shallow_half, shallow_quarter = self.shallow[0](x_half), self.shallow[1](x_quarter)
