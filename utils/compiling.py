@@ -1,5 +1,6 @@
 """torch.compile where it helps, out of the way where it does not."""
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +25,8 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
     """
     fast: Network = torch.compile(network, dynamic=False, options={"freezing": frozen})
     # The backward pass is compiled together with the forward, so that a failure is met here and not in the loop.
-    torch._functorch.config.force_non_lazy_backward_lowering = True
+    with contextlib.suppress(AttributeError):  # an older torch, which does so wherever it can
+        torch._functorch.config.force_non_lazy_backward_lowering = True
 
     def forward(x: Tensor) -> list[Tensor]:
         nonlocal fast

@@ -1,6 +1,7 @@
 """How the scripts end: one clear line and a status, never a traceback for what the user can mend."""
 
 import gc
+import multiprocessing
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -37,9 +38,12 @@ def run_script(main: Callable[[], int | None]) -> None:
     except Exception as error:
         status = _report(error)
         traceback.clear_frames(error.__traceback__)
-    # Frames, of a traceback or in a cycle, hold the loader. Let go of now it ends its workers; at exit Python would do
-    # so by SIGTERM, which they leave to their parent, and wait for them for ever.
+    # Frames, of a traceback or in a cycle, may hold a loader still. At exit Python would end its workers by SIGTERM, which
+    # they leave to their parent, and wait for them for ever.
     gc.collect()
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()
     sys.exit(status)
 
 

@@ -18,7 +18,7 @@ def supported(precision: Precision, device: torch.device) -> Precision:
         InputError: fp16 on the CPU.
     """
     if precision == "fp16" and device.type == "cpu":
-        raise InputError("precision: fp16 needs CUDA; the CPU has float32 and bf16")
+        raise InputError("train.precision or --precision: fp16 needs CUDA; the CPU has float32 and bf16")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         print("warning: this GPU has no bf16, fp16 is taken", file=sys.stderr)
         return "fp16"
