@@ -38,8 +38,8 @@ def run_script(main: Callable[[], int | None]) -> None:
     except Exception as error:
         status = _report(error)
         traceback.clear_frames(error.__traceback__)
-    # Frames, of a traceback or in a cycle, may hold a loader still. At exit Python would end its workers by SIGTERM, which
-    # they leave to their parent, and wait for them for ever.
+    # Frames, of a traceback or in a cycle, may hold a loader still. At exit Python would end its workers by SIGTERM,
+    # which they leave to their parent, and wait for them for ever.
     gc.collect()
     for worker in multiprocessing.active_children():
         if worker.daemon:
