@@ -141,7 +141,7 @@ def table(rows: dict[str, Work], device: torch.device, rounds: int) -> str:
         a = torch.rand(side, side, device=device).to(dtype)
         limits[precision] = lambda a=a: a @ a
     seconds = median_seconds(rows | limits, device, rounds)
-    bytes_used = {name: peak_bytes(work, device) for name, work in rows.items()}
+    bytes_used = {name: peak_bytes(work, device) for name, work in rows.items() if can_be_seen(name, device)}
     cells = []
     for name in rows:
         precision = next(precision for precision in DTYPES if precision in name)
@@ -152,8 +152,8 @@ def table(rows: dict[str, Work], device: torch.device, rounds: int) -> str:
                 f"{seconds[name] * 1000:.1f}",
                 f"{seconds[TEXTBOOK] / seconds[name]:.2f}",
                 f"{limit / seconds[name]:.0%}",
-                f"{bytes_used[name] / 2**20:.0f}" if bytes_used[name] else "",
-                f"{bytes_used[name] / bytes_used[TEXTBOOK]:.2f}" if bytes_used[name] else "",
+                f"{bytes_used[name] / 2**20:.0f}" if name in bytes_used else "",
+                f"{bytes_used[name] / bytes_used[TEXTBOOK]:.2f}" if name in bytes_used else "",
             ]
         )
     for precision in DTYPES:
@@ -189,18 +189,20 @@ def median_seconds(works: dict[str, Work], device: torch.device, rounds: int) ->
     return {name: statistics.median(times) for name, times in samples.items()}
 
 
-def peak_bytes(work: Work, device: torch.device) -> int | None:
-    """Memory of tensors at the highest point, less what is there before; None where it cannot be seen."""
+def can_be_seen(name: str, device: torch.device) -> bool:
+    """Whether the memory of a row can be told: on the CPU not within a compiled graph."""
+    return device.type == "cuda" or "compiled" not in name
+
+
+def peak_bytes(work: Work, device: torch.device) -> int:
+    """Memory of tensors at the highest point, less what is there before."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() - before
-    try:
-        with LiveBytes() as live:
-            work()
-    except Exception:  # a compiled graph cannot be looked into
-        return None
+    with LiveBytes() as live:
+        work()
     return live.peak
 
 
