@@ -4,11 +4,10 @@ import math
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import MultiScaleModule, conv, join, through
+from models.layers import MultiScaleModule, PictureConv2d, conv, join, through
 
 
 class ResBlock(nn.Module):
@@ -38,13 +37,13 @@ class ConvS(nn.Sequential):
 
     def __init__(self, channels: int) -> None:
         super().__init__(
-            conv(3, channels // 4),
+            conv(3, channels // 4, layer=PictureConv2d),
             nn.GELU(),
-            conv(channels // 4, channels // 2, kernel_size=1),
+            conv(channels // 4, channels // 2, kernel_size=1, layer=PictureConv2d),
             nn.GELU(),
-            conv(channels // 2, channels // 2),
+            conv(channels // 2, channels // 2, layer=PictureConv2d),
             nn.GELU(),
-            conv(channels // 2, channels, kernel_size=1),
+            conv(channels // 2, channels, kernel_size=1, layer=PictureConv2d),
             nn.InstanceNorm2d(channels, affine=True),
         )
 
@@ -99,7 +98,7 @@ class IRNeXt(nn.Module):
 
         self.mean_window = mean_window
 
-        self.embed = conv(3, c)
+        self.embed = conv(3, c, layer=PictureConv2d)
         self.down = nn.ModuleList([conv(c, 2 * c, stride=2), conv(2 * c, 4 * c, stride=2)])
         self.shallow = nn.ModuleList([ConvS(2 * c), ConvS(4 * c)])
         self.fuse = nn.ModuleList([conv(4 * c, 2 * c), conv(8 * c, 4 * c)])
@@ -123,18 +122,12 @@ class IRNeXt(nn.Module):
         x_half = F.interpolate(x, scale_factor=0.5)
         x_quarter = F.interpolate(x_half, scale_factor=0.5)
 
-        # What reads the picture itself stays float32 in mixed precision: bf16 has coarser steps than 8-bit pictures,
-        # and thick haze leaves few of those.
-        with torch.autocast(x.device.type, enabled=False):
-            embedded = self.embed(x)
-            shallow_half, shallow_quarter = self.shallow[0](x_half), self.shallow[1](x_quarter)
+        full = through(self.encoder[0], F.gelu, self.embed(x))
 
-        full = through(self.encoder[0], F.gelu, embedded)
-
-        half = through(self.fuse[0], join, self.down[0](full), shallow_half)
+        half = through(self.fuse[0], join, self.down[0](full), self.shallow[0](x_half))
         half = self.encoder[1](half)
 
-        quarter = through(self.fuse[1], join, self.down[1](half), shallow_quarter)
+        quarter = through(self.fuse[1], join, self.down[1](half), self.shallow[1](x_quarter))
         quarter = self.encoder[2](quarter)
 
         z = self.decoder[0](quarter)

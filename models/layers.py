@@ -10,9 +10,28 @@ from torch import Tensor, nn
 from models.upsampling import upsample
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+class PictureConv2d(nn.Conv2d):
+    """A convolution that stays float32 in mixed precision, for what reads the picture itself.
+
+    bf16 has coarser steps than 8-bit pictures, and thick haze leaves few of those.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W')."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x)
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    bias: bool = True,
+    layer: type[nn.Conv2d] = nn.Conv2d,
+) -> nn.Conv2d:
     """Convolution whose padding keeps the size at stride 1: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
+    return layer(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
 
 
 def through(module: Callable[[Tensor], Tensor], make: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class StoredFeatures(Features):
     def write(self, window: Window, x: Tensor) -> None:
         """Store x (1, C, h, w), the features of ``window``."""
         limit = torch.finfo(self.dtype).max
-        x = x[0].permute(1, 2, 0).clamp(-limit, limit).to("cpu", self.dtype)
+        wide = x[0].permute(1, 2, 0).to(torch.promote_types(x.dtype, self.dtype))  # bf16 has no such limit
+        x = wide.clamp(-limit, limit).to("cpu", self.dtype)
         for index, rows in self._bands_of(window):
             if self.bands[index] is None:
                 height = min(BAND, self.height - index * BAND)
@@ -187,7 +188,7 @@ class TiledForward:
     Args:
         model: in eval mode, on the device that computes.
         tile: side of a tile at full size, in pixels. Where memory runs out, it is halved and the tile tried again.
-        storage: type in which features wait in main memory; arithmetic is float32.
+        storage: type in which features wait in main memory; arithmetic is the caller's, float32 without autocast.
         progress: is told which part of the work is done, in [0, 1], after each tile.
 
     Attributes:

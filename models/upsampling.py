@@ -12,9 +12,9 @@ def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
-# torch.compile takes the up-sampling apart into reads of single pixels. On the CPU that makes its backward pass, which
-# adds to single pixels, ten times slower than the library's own, and compiling it for sizes that are left open does not
-# end within minutes. As an operation of its own the compiler leaves it whole.
+# torch.compile takes the up-sampling apart into reads of single pixels. On the CPU the backward pass, which then adds
+# to single pixels, made a compiled training step slower than an eager one, and compiling for sizes that are left open
+# did not end within minutes. As an operation of its own the compiler leaves it whole.
 @torch.library.custom_op("irnext::upsample", mutates_args=())
 def _upsample_whole(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=True)

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 
+import numpy as np
 import pytest
 import torch
 from conftest import (
@@ -23,9 +24,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.live import LiveBytes
 from benchmarks.speed import started
 from benchmarks.textbook import TextbookIRNeXt
+from data.pictures import read_picture
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model
 from models.layers import BatchNorm
+from models.tiled import TiledForward
 from utils.checkpoint import load_weights
 from utils.compiling import MOST_SIZES, OFTEN, compiled, compiled_for_common_sizes
 
@@ -54,8 +57,6 @@ def test_the_network_is_its_textbook_formulation_forward_and_backward(options):
 
 
 def test_the_textbook_agrees_with_the_released_network(released_file):
-    import numpy as np
-
     model = IRNeXt()
     load_weights(model, released_file)
     golden = np.load(REFERENCE / "irnext_n4.npz")
@@ -152,6 +153,34 @@ def test_a_compiled_training_step_is_that_of_the_network(small):
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_reads_the_picture_stays_float32_whole_and_in_tiles(small, whole):
+    kinds = {}
+    for name, module in small.eval().named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, x, y, name=name: kinds.update({name: y.dtype}))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (small if whole else TiledForward(small, 64))(torch.rand(1, 3, 128, 128))
+    reading = {name for name in kinds if name.startswith(("embed", "shallow"))}
+    assert len(reading) == 9
+    assert {kinds[name] for name in reading} == {torch.float32}
+    assert kinds["heads.2"] == torch.bfloat16
+
+
+def test_mixed_precision_restores_in_tiles_as_it_does_whole(small_weights, reside, tmp_path):
+    picture = reside / "test" / "hazy" / "20_1.png"
+    restored = []
+    for name, options in (("exact", []), ("whole", ["--precision=bf16"]), ("tiles", ["--precision=bf16", "--tile=64"])):
+        arguments = ["--weights", small_weights, "--input", picture, "--output", tmp_path / name, *options]
+        result = run_script("restore.py", *arguments)
+        assert result.returncode == 0, result.stderr
+        restored.append(read_picture(tmp_path / name / picture.name).astype(int))
+    exact, whole, tiles = restored
+    assert (whole != exact).any()
+    for fast in (whole, tiles):
+        assert np.abs(fast - exact).mean() < 2
+
+
 @pytest.fixture(scope="module")
 def short_runs(tmp_path_factory):
     """A data set, and the folders of the same short training in float32 and in bf16."""
@@ -191,8 +220,7 @@ def test_the_benchmark_prints_its_table():
     assert result.returncode == 0, result.stderr
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if line.startswith("|")]
     assert rows.count("textbook, float32") == rows.count("ours, bf16") == 2
-    if not torch.cuda.is_available():
-        assert_refused(run_script("-m benchmarks.speed", "--rounds", "many"), "rounds")
+    assert_refused(run_script("-m benchmarks.speed", "--rounds", "many"), "rounds")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
