@@ -13,21 +13,21 @@ CUDA as its allocator counts it, on the CPU as benchmarks.live does.
 import copy
 import platform
 import statistics
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.live import LiveBytes
 from benchmarks.textbook import TextbookIRNeXt
 from losses import MultiScaleLoss
 from models import build_model
-from utils.compiling import Network, compiled
+from utils.compiling import compiled
 from utils.config import ScriptParser
 from utils.errors import run_script
+from utils.evaluation import Stopwatch
+from utils.precision import Precision, arithmetic
 from utils.results import as_markdown
 
 Work = Callable[[], object]
@@ -56,14 +56,10 @@ def main() -> None:
         forwards, steps = (1, 736, 1280), [(4, side, side), (16, side, side)]  # 736: 720 padded
     for blocks in args.num_blocks:
         model = started(build_model(num_blocks=blocks, channels=args.channels)).to(device)
-        for kind, make, (batch, height, width) in [("forward", forward, forwards), *(("step", step, s) for s in steps)]:
+        for kind, (batch, height, width) in [("forward", forwards), *(("training step", shape) for shape in steps)]:
             x = torch.rand(batch, 3, height, width, device=device)
-            rows = {
-                row: make(network, x, context) for row, network, context in variants(model, kind, device, args.compile)
-            }
-            title = {"forward": "forward", "step": "training step"}[kind]
-            print(f"### {blocks} blocks, {title}, {batch} x {height} x {width}\n")
-            print(table(rows, device, args.rounds), "\n")
+            print(f"### {blocks} blocks, {kind}, {batch} x {height} x {width}\n")
+            print(table(works(model, kind == "training step", x, args.compile), device, args.rounds), "\n")
 
 
 def started(model: nn.Module) -> nn.Module:
@@ -74,60 +70,37 @@ def started(model: nn.Module) -> nn.Module:
     return model
 
 
-def variants(
-    model: nn.Module, kind: str, device: torch.device, compiling: bool
-) -> list[tuple[str, Network, Callable[[], AbstractContextManager]]]:
-    """Name, network and the arithmetic it runs in; each with weights of its own."""
-
-    def bf16() -> AbstractContextManager:
-        return torch.autocast(device.type, torch.bfloat16)
-
-    networks = {TEXTBOOK: (TextbookIRNeXt(model), nullcontext)}
-    for precision, context in (("float32", nullcontext), ("bf16", bf16)):
-        networks[f"ours, {precision}"] = (copy.deepcopy(model), context)
-    rows = []
-    for name, (network, context) in networks.items():
-        network.train(kind == "step")
-        rows.append((name, network, context))
-        if compiling and name != TEXTBOOK:
-            own = copy.deepcopy(network)
-            rows.append((f"{name}, compiled", compiled_for(kind, own), context))
+def works(model: nn.Module, training: bool, x: Tensor, compiling: bool) -> dict[str, Work]:
+    """What the rows time: training steps or forwards of networks with weights of their own."""
+    rows = {TEXTBOOK: work_of(TextbookIRNeXt(model), training, "float32", x)}
+    for precision in DTYPES:
+        rows[f"ours, {precision}"] = work_of(copy.deepcopy(model), training, precision, x)
+        if compiling:
+            rows[f"ours, {precision}, compiled"] = work_of(copy.deepcopy(model), training, precision, x, compiling)
     return rows
 
 
-def compiled_for(kind: str, network: nn.Module) -> Network:
-    """Compiled as train.py or test.py do; it still has ``parameters``."""
-    fast = compiled(network, frozen=kind == "forward")
-    fast.parameters = network.parameters
-    return fast
+def work_of(model: nn.Module, training: bool, precision: Precision, x: Tensor, compiling: bool = False) -> Work:
+    """One training step as in train.py, or one forward as in test.py."""
+    model.train(training)
+    network = compiled(model, frozen=not training) if compiling else model
+    criterion, target = MultiScaleLoss(), torch.rand_like(x)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
 
-
-def forward(network: Network, x: torch.Tensor, context: Callable[[], AbstractContextManager]) -> Work:
-    """One restoration."""
-
-    def work() -> None:
-        with torch.inference_mode(), context():
+    def forward() -> None:
+        with torch.inference_mode(), arithmetic(precision, x.device):
             network(x)
 
-    return work
-
-
-def step(network: Network, x: torch.Tensor, context: Callable[[], AbstractContextManager]) -> Work:
-    """One training step as in train.py."""
-    criterion, target = MultiScaleLoss(), torch.rand_like(x)
-    parameters = list(network.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1e-6, fused=True)
-
-    def work() -> None:
-        with context():
+    def step() -> None:
+        with arithmetic(precision, x.device):
             outputs = network(x)
         loss = criterion(outputs, target)
         optimizer.zero_grad()
         loss.total.backward()
-        nn.utils.clip_grad_norm_(parameters, 0.001)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.001)
         optimizer.step()
 
-    return work
+    return step if training else forward
 
 
 def table(rows: dict[str, Work], device: torch.device, rounds: int) -> str:
@@ -136,39 +109,25 @@ def table(rows: dict[str, Work], device: torch.device, rounds: int) -> str:
     with flops:
         rows[TEXTBOOK]()
     side = MATRIX[device.type]
-    limits = {}
+    products = {}
     for precision, dtype in DTYPES.items():
         a = torch.rand(side, side, device=device).to(dtype)
-        limits[precision] = lambda a=a: a @ a
-    seconds = median_seconds(rows | limits, device, rounds)
+        products[precision] = lambda a=a: a @ a
+    seconds = median_seconds(rows | products, device, rounds)
+    pace = {precision: 2 * side**3 / seconds[precision] for precision in DTYPES}  # operations per second
+    limits = {precision: flops.get_total_flops() / pace[precision] for precision in DTYPES}
     bytes_used = {name: peak_bytes(work, device) for name, work in rows.items() if can_be_seen(name, device)}
     cells = []
     for name in rows:
-        precision = next(precision for precision in DTYPES if precision in name)
-        limit = flops.get_total_flops() / (2 * side**3 / seconds[precision])
-        cells.append(
-            [
-                name,
-                f"{seconds[name] * 1000:.1f}",
-                f"{seconds[TEXTBOOK] / seconds[name]:.2f}",
-                f"{limit / seconds[name]:.0%}",
-                f"{bytes_used[name] / 2**20:.0f}" if name in bytes_used else "",
-                f"{bytes_used[name] / bytes_used[TEXTBOOK]:.2f}" if name in bytes_used else "",
-            ]
-        )
-    for precision in DTYPES:
-        limit = flops.get_total_flops() / (2 * side**3 / seconds[precision])
-        pace = 2 * side**3 / seconds[precision] / 1e9
-        cells.append(
-            [
-                f"limit, {precision} ({pace:.0f} GFLOP/s)",
-                f"{limit * 1000:.1f}",
-                f"{seconds[TEXTBOOK] / limit:.2f}",
-                "100%",
-                "",
-                "",
-            ]
-        )
+        limit = next(limits[precision] for precision in DTYPES if precision in name)
+        memory = ["", ""]
+        if name in bytes_used:
+            memory = [f"{bytes_used[name] / 2**20:.0f}", f"{bytes_used[name] / bytes_used[TEXTBOOK]:.2f}"]
+        ratio = f"{seconds[TEXTBOOK] / seconds[name]:.2f}"
+        cells.append([name, f"{seconds[name] * 1000:.1f}", ratio, f"{limit / seconds[name]:.0%}", *memory])
+    for precision, limit in limits.items():
+        name = f"limit, {precision} ({pace[precision] / 1e9:.0f} GFLOP/s)"
+        cells.append([name, f"{limit * 1000:.1f}", f"{seconds[TEXTBOOK] / limit:.2f}", "100%", "", ""])
     heading = ["network", "ms", "times faster", "of the limit", "memory, MiB", "of textbook"]
     return as_markdown(heading, cells)
 
@@ -181,11 +140,10 @@ def median_seconds(works: dict[str, Work], device: torch.device, rounds: int) ->
     samples: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            synchronise(device)
-            start = time.perf_counter()
+            watch = Stopwatch(device)
             work()
-            synchronise(device)
-            samples[name].append(time.perf_counter() - start)
+            watch.stop()
+            samples[name].append(watch.seconds())
     return {name: statistics.median(times) for name, times in samples.items()}
 
 
@@ -204,12 +162,6 @@ def peak_bytes(work: Work, device: torch.device) -> int:
     with LiveBytes() as live:
         work()
     return live.peak
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that a clock can be read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def copy_bandwidth(device: torch.device, rounds: int) -> float:
