@@ -14,6 +14,11 @@ from tqdm import tqdm
 
 from utils.errors import InputError
 
+# Keeps the group until the process ends. DistributedDataParallel would let go of it last, under Python's lock: gloo
+# then waits for a thread of its own, which waits for that lock if it has not yet put away the last exchange, and the
+# run never ends (seen once).
+_joined: list[dist.ProcessGroup] = []
+
 
 @dataclass(frozen=True)
 class Group:
@@ -84,6 +89,7 @@ def join_group() -> Group:
     store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    _joined.append(dist.group.WORLD)
     return Group(dist.get_rank(), dist.get_world_size(), device)
 
 
