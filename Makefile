@@ -18,7 +18,7 @@ $(STAMP): requirements.txt $(WARMUP)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-demo: setup  ## haze real photographs, train a small IRNeXt on them and score it (two to three minutes on two cores)
+demo: setup  ## haze real photographs, train a small IRNeXt on them and score it (about three minutes on two cores)
 	$(RUN) -m data.demo --output datasets/demo
 	$(RUN) train.py --config configs/demo.yaml --output runs/demo --resume auto
 	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
