@@ -11,7 +11,6 @@ A picture that cannot be read is named on stderr and in metrics.json, the rest i
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_type_hints
@@ -28,7 +27,7 @@ from data.pictures import write_picture
 from data.sets import pairs_of_sets, subset_positions
 from utils.checkpoint import load_model
 from utils.compiling import compiled_for_common_sizes
-from utils.config import PublishedScore, ScriptParser, TestSetConfig, config_of
+from utils.config import ScriptParser, TestSetConfig, config_of
 from utils.distributed import join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
 from utils.evaluation import Failure, Score, report_failures, score_pictures, scored_and_failed
@@ -36,7 +35,7 @@ from utils.files import write_whole
 from utils.logging import versions
 from utils.perceptual import load_lpips
 from utils.precision import Precision, supported
-from utils.results import average, summary, write_scores, write_tables
+from utils.results import average, has_score, results_of, write_scores, write_tables
 from utils.sheet import comparison_sheet
 
 FOLDER_WORKERS = 4
@@ -151,34 +150,6 @@ def main() -> int:
     print(write_tables(args.output, metrics))
     print(f"{parameters:,} parameters, {gmacs:.2f} GMACs at 256x256; {versions()['device']}; written to {args.output}")
     return 2 if unscored or any(of_set["failed"] for of_set in sets.values()) else 0
-
-
-def has_score(results: Sequence[Score | Failure]) -> bool:
-    """Whether some picture could be scored."""
-    return any(isinstance(result, Score) for result in results)
-
-
-def results_of(results: Sequence[Score | Failure], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
-    """What metrics.json has of a set: protocol, means, what has no score, published figures, notes and subsets."""
-    notes = [part.note] if part.note else []
-    if part.shares_scenes:
-        notes.append("the published split has scenes in training and test")
-    return {
-        "protocol": part.protocol,
-        **summary(results),
-        "published": published(part.published),
-        "subsets": {
-            name: summary(of_subset) | {"published": published(part.subsets[name].published)}
-            for name, positions in subsets.items()
-            if has_score(of_subset := [results[position] for position in positions])
-        },
-        "notes": notes,
-    }
-
-
-def published(score: PublishedScore | None) -> dict:
-    """The figures that somebody reported, and who."""
-    return {} if score is None else {key: value for key, value in asdict(score).items() if value is not None}
 
 
 def count_gmacs(model: nn.Module) -> float:

@@ -17,7 +17,6 @@ import time
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from statistics import mean
 from typing import Literal
 
 import torch
@@ -40,18 +39,16 @@ from models import build_model
 from utils.checkpoint import kept_checkpoints, load_weights, resume_training, save_checkpoint, training_state
 from utils.compiling import compiled
 from utils.config import Config, ScriptParser, config_of
-from utils.distributed import Group, join_group, leave_group, progress_bar, synchronise_batch_norm
-from utils.errors import InputError, listed, printable, run_script
-from utils.evaluation import Failure, report_failures, score_pictures, scored_and_failed
-from utils.health import Steps
-from utils.logging import add_scalars, open_curves, record_run, strip
+from utils.distributed import Group, join_group, leave_group, progress_bar
+from utils.errors import InputError, run_script
+from utils.health import Steps, note_broken
+from utils.logging import add_scalars, open_curves, record_run
 from utils.precision import arithmetic, supported
-from utils.results import summary
 from utils.signals import STOPPED, StopSignal
+from utils.validation import validate
 from utils.waiting import TimedWaiting
 
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: what a killed process loses at most
-STRIPS_PER_SET = 3  # pictures of each validation set shown in TensorBoard
 
 
 def parse_args() -> Namespace:
@@ -91,6 +88,8 @@ def main() -> int:
     torch.manual_seed(config.seed)
     model = build_from_config(config).to(device)
     if group.size > 1 and config.train.sync_batch_norm:
+        from utils.synced_batch_norm import synchronise_batch_norm  # slow to import
+
         synchronise_batch_norm(model)
     if args.init_from is not None:
         load_weights(model, args.init_from)
@@ -235,19 +234,6 @@ def close(bar: tqdm, curves: SummaryWriter | None, message: str) -> None:
     leave_group()
 
 
-def note_broken(batch: dict, known: dict[str, str], most: int, group: Group) -> str | None:
-    """Add the broken pictures that some process met to those known, report the new ones, and say why to stop, if so."""
-    everywhere = group.gather([(batch["broken"], "input" in batch)])
-    for broken, _ in everywhere:
-        for file, problem in broken.items():
-            if group.is_main and file not in known:
-                tqdm.write(f"warning: {printable(problem)}; others take its place", file=sys.stderr)
-            known.setdefault(file, problem)
-    if len(known) <= most and all(is_whole for _, is_whole in everywhere):
-        return None
-    return listed(list(known.values()), "broken training picture(s)", len(known)) + f" (data.max_broken is {most})"
-
-
 def build_data(config: Config, group: Group) -> tuple[DataLoader, EpochSampler, dict[str, DataLoader]]:
     """The training loader with its sampler, and one for each validation set; all pictures have been looked at.
 
@@ -276,51 +262,6 @@ def build_from_config(config: Config) -> nn.Module:
             f"data.crop_size: multiples of {model.size_multiple} and at least {model.min_size}, not {config.data.crop}"
         )
     return model
-
-
-def validate(
-    model: nn.Module,
-    validation_loaders: dict[str, DataLoader],
-    config: Config,
-    group: Group,
-    curves: SummaryWriter | None,
-    step: int,
-    stop: StopSignal,
-) -> float | None:
-    """Score every validation set, draw its curves and first pictures, and return the mean of the sets' PSNR in dB.
-
-    A picture that cannot be read is named on stderr and left out. None when told to stop: the validation is then done
-    again after resuming.
-
-    Raises:
-        InputError: of a set no picture can be read.
-    """
-    model.eval()
-    parts = config.data.validation or config.data.test
-    set_psnrs = []
-    for name, loader in validation_loaders.items():
-        results = []
-        scored = score_pictures(model, loader, parts[name].protocol, group.device)
-        for result, *pictures in progress_bar(group, scored, desc=name, total=len(loader), leave=False):
-            if stop.received:
-                break
-            if curves is not None and len(results) < STRIPS_PER_SET and not isinstance(result, Failure):
-                title = printable(f"{name}/{result.name} (input, restored, target)")
-                curves.add_image(title, strip(*pictures), step)
-            results.append(result)
-        if group.any(stop.received):
-            return None
-        results = group.gather(results)
-        scores, failures = scored_and_failed(results)
-        if group.is_main:
-            report_failures(failures)
-        if not scores:
-            group.refuse(f"{name}: none of its {len(results)} pictures can be validated on")
-        means = summary(results)["restored"]
-        set_psnrs.append(means["psnr"])
-        if curves is not None:
-            add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)
-    return mean(set_psnrs)
 
 
 if __name__ == "__main__":

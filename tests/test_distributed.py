@@ -13,7 +13,7 @@ from conftest import ROOT, TINY, assert_same_run, command_of, run_script, run_to
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.layers import BatchNorm
-from utils.distributed import synchronise_batch_norm
+from utils.synced_batch_norm import synchronise_batch_norm
 
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2"
 ITS = ["--config", ROOT / "configs" / "dehazing_its.yaml"]

@@ -1,14 +1,16 @@
-"""What became of the steps of a run: losses, and the steps that were skipped because they had none."""
+"""What became of the steps of a run: losses, the steps that were skipped because they had none, broken pictures."""
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from losses import LossTerms
 from utils.distributed import Group
-from utils.errors import listed
+from utils.errors import listed, printable
 
 
 class Steps:
@@ -61,3 +63,16 @@ class Steps:
         self.sums.zero_()
         self.finite.zero_()
         return values | {"train/skipped_steps": skipped}, skipped
+
+
+def note_broken(batch: dict, known: dict[str, str], most: int, group: Group) -> str | None:
+    """Add the broken pictures that some process met to those known, report the new ones, and say why to stop, if so."""
+    everywhere = group.gather([(batch["broken"], "input" in batch)])
+    for broken, _ in everywhere:
+        for file, problem in broken.items():
+            if group.is_main and file not in known:
+                tqdm.write(f"warning: {printable(problem)}; others take its place", file=sys.stderr)
+            known.setdefault(file, problem)
+    if len(known) <= most and all(is_whole for _, is_whole in everywhere):
+        return None
+    return listed(list(known.values()), "broken training picture(s)", len(known)) + f" (data.max_broken is {most})"

@@ -3,9 +3,11 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
 
+from utils.config import PublishedScore, TestSetConfig
 from utils.evaluation import Failure, Score, scored_and_failed
 from utils.files import write_whole
 
@@ -26,6 +28,34 @@ def summary(results: Sequence[Score | Failure]) -> dict:
         "restored": {metric: mean(score.restored[metric] for score in scores) for metric in scores[0].restored},
         "seconds_per_image": median(score.seconds for score in scores),
     }
+
+
+def has_score(results: Sequence[Score | Failure]) -> bool:
+    """Whether some picture could be scored."""
+    return any(isinstance(result, Score) for result in results)
+
+
+def results_of(results: Sequence[Score | Failure], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
+    """What metrics.json has of a set: protocol, means, what has no score, published figures, notes and subsets."""
+    notes = [part.note] if part.note else []
+    if part.shares_scenes:
+        notes.append("the published split has scenes in training and test")
+    return {
+        "protocol": part.protocol,
+        **summary(results),
+        "published": published(part.published),
+        "subsets": {
+            name: summary(of_subset) | {"published": published(part.subsets[name].published)}
+            for name, positions in subsets.items()
+            if has_score(of_subset := [results[position] for position in positions])
+        },
+        "notes": notes,
+    }
+
+
+def published(score: PublishedScore | None) -> dict:
+    """The figures that somebody reported, and who."""
+    return {} if score is None else {key: value for key, value in asdict(score).items() if value is not None}
 
 
 def average(results: Mapping[str, dict]) -> dict:
