@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
 
-.PHONY: help setup demo benchmark app test test-slow test-extra lint
+.PHONY: help setup demo benchmark app test test-slow test-gpu test-extra lint
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: setup  ## the test suite
 
 test-slow: setup  ## the tests marked slow: trains the demo
 	$(RUN) -m pytest -m slow
+
+test-gpu: setup  ## the tests that need a CUDA GPU
+	$(RUN) -m pytest -m gpu
 
 lint: setup  ## style
 	$(RUN) -m ruff check .

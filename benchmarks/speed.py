@@ -47,6 +47,8 @@ def main() -> None:
     args = parser.parse()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for the limit too: convolutions have it by default
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print(f"copying reaches {copy_bandwidth(device, args.rounds) / 1e9:.0f} GB/s (read and written)\n")

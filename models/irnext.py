@@ -7,7 +7,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import MultiScaleModule, PictureConv2d, conv, join, through
+from models.layers import MultiScaleModule, PictureConv2d, conv, gelu, join, through
 
 
 class ResBlock(nn.Module):
@@ -20,7 +20,7 @@ class ResBlock(nn.Module):
         self.conv2 = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = through(lambda y: self.conv2(self.between(y)), F.gelu, self.conv1(x))
+        y = through(lambda y: self.conv2(self.between(y)), gelu, self.conv1(x))
         return y.add_(x)  # in place: a new tensor of this size costs more time than the sum
 
 
@@ -122,7 +122,7 @@ class IRNeXt(nn.Module):
         x_half = F.interpolate(x, scale_factor=0.5)
         x_quarter = F.interpolate(x_half, scale_factor=0.5)
 
-        full = through(self.encoder[0], F.gelu, self.embed(x))
+        full = through(self.encoder[0], gelu, self.embed(x))
 
         half = through(self.fuse[0], join, self.down[0](full), self.shallow[0](x_half))
         half = self.encoder[1](half)
@@ -134,11 +134,11 @@ class IRNeXt(nn.Module):
         restored_quarter = x_quarter + self.heads[0](z)
 
         z = through(self.merge[0], join, self.up[0](z), half)
-        z = through(self.decoder[1], F.gelu, z)
+        z = through(self.decoder[1], gelu, z)
         restored_half = x_half + self.heads[1](z)
 
         z = through(self.merge[1], join, self.up[1](z), full)
-        z = through(self.decoder[2], F.gelu, z)
+        z = through(self.decoder[2], gelu, z)
         restored = x + self.heads[2](z)
 
         return [restored_quarter, restored_half, restored]

@@ -48,7 +48,11 @@ def through(module: Callable[[Tensor], Tensor], make: Callable[..., Tensor], *in
     def pack(saved: Tensor) -> Tensor | None:
         return None if _place(saved) == place else saved
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: make(*kept) if saved is None else saved):
+    def unpack(saved: Tensor | None) -> Tensor:
+        with torch.enable_grad():  # or ``gelu`` writes over what is kept
+            return make(*kept) if saved is None else saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         return module(between)
 
 
@@ -56,10 +60,17 @@ def _place(x: Tensor) -> tuple:
     return x.data_ptr(), x.shape, x.stride()
 
 
+def gelu(x: Tensor) -> Tensor:
+    """GELU. Where no gradient is needed it is written over x, which nothing else may use: a third of the memory."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.gelu(x)
+    return torch.ops.aten.gelu_(x)
+
+
 def join(x: Tensor, skip: Tensor) -> Tensor:
-    """GELU(x) beside features of the same size: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
+    """GELU(x), by ``gelu``, beside features of the same size: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
     # Instance norm leaves its layout behind; side by side with it the others would lose theirs.
-    return torch.cat([F.gelu(x), skip.contiguous(memory_format=torch.channels_last)], dim=1)
+    return torch.cat([gelu(x), skip.contiguous(memory_format=torch.channels_last)], dim=1)
 
 
 def window_mean(x: Tensor, window: float) -> Tensor:
@@ -259,4 +270,4 @@ class MultiScaleModule(nn.Module):
                 y.add_(upsample(coarser, y.shape[-2:]))
             coarser = attention(scale_conv(y))
             total = upsample(coarser, size).add_(total)
-        return through(self.conv_out, F.gelu, total)
+        return through(self.conv_out, gelu, total)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.irnext import CNNBlock, ConvS, IRNeXt
-from models.layers import LocalAttentionModule, MultiScaleModule, window_mean
+from models.layers import LocalAttentionModule, MultiScaleModule, gelu, window_mean
 
 BAND = 128  # rows of stored features that are allocated and freed together
 PLANES = 8  # channels whose window mean is taken at a time
@@ -221,25 +221,25 @@ class TiledForward:
         x, x_half, x_quarter = (self._picture(picture[..., ::step, ::step]) for step in (1, 2, 4))
         self.done = 0.0
 
-        full = local(lambda x: F.gelu(model.embed(x)), 1, c, x)
+        full = local(lambda x: gelu(model.embed(x)), 1, c, x)
         full = self._stored(self._cnn_block(model.encoder[0], full))
 
-        half = halved(lambda x: F.gelu(model.down[0](x)), 2 * c, full.kept())
+        half = halved(lambda x: gelu(model.down[0](x)), 2 * c, full.kept())
         half = local(_joined(model.fuse[0]), 1, 2 * c, half, self._shallow(model.shallow[0], x_half))
         half = self._stored(self._cnn_block(model.encoder[1], half))
 
-        quarter = halved(lambda x: F.gelu(model.down[1](x)), 4 * c, half.kept())
+        quarter = halved(lambda x: gelu(model.down[1](x)), 4 * c, half.kept())
         quarter = local(_joined(model.fuse[1]), 1, 4 * c, quarter, self._shallow(model.shallow[1], x_quarter))
         quarter = self._stored(self._cnn_block(model.encoder[2], quarter))
 
         z = self._stored(self._cnn_block(model.decoder[0], quarter))
 
-        z = doubled(lambda z: F.gelu(model.up[0](z)), 2 * c, z)
-        z = local(lambda *maps: F.gelu(_joined(model.merge[0])(*maps)), 0, 2 * c, z, half)
+        z = doubled(lambda z: gelu(model.up[0](z)), 2 * c, z)
+        z = local(lambda *maps: gelu(_joined(model.merge[0])(*maps)), 0, 2 * c, z, half)
         z = self._stored(self._cnn_block(model.decoder[1], z))
 
-        z = doubled(lambda z: F.gelu(model.up[1](z)), c, z)
-        z = local(lambda *maps: F.gelu(_joined(model.merge[1])(*maps)), 0, c, z, full)
+        z = doubled(lambda z: gelu(model.up[1](z)), c, z)
+        z = local(lambda *maps: gelu(_joined(model.merge[1])(*maps)), 0, c, z, full)
         z = self._cnn_block(model.decoder[2], z)
 
         restored = torch.empty_like(picture, device="cpu")
@@ -265,7 +265,7 @@ class TiledForward:
             outer = core.grown(1, height, width)
             x = entered.read(outer)
             features.write(core, core.cut_from(x, outer))
-            y = core.cut_from(F.gelu(last.conv1(x)), outer)
+            y = core.cut_from(gelu(last.conv1(x)), outer)
             for size, target in zip(pool_sizes, pooled, strict=True):
                 target.write(Window(*(side // size for side in core)), F.avg_pool2d(y, size))
 
@@ -273,9 +273,9 @@ class TiledForward:
         scales = [upsampled(scale, height, width) for scale in self._pyramid(module, pooled)] if module else []
 
         def leave(x: Tensor, *scales: Tensor) -> Tensor:
-            y = F.gelu(last.conv1(x))
+            y = gelu(last.conv1(x))
             if module:
-                y = module.conv_out(F.gelu(sum(scales, start=y)))
+                y = module.conv_out(gelu(sum(scales, start=y)))
             return x + last.conv2(y)
 
         return local(leave, 3, source.channels, features, *scales)

@@ -117,6 +117,9 @@ TINY = [
     "--train.log_every=1",
 ]
 
+# Longer: so long that the network learns something.
+SHORT = ["--train.epochs=30", "--train.lr=5e-4", "--train.ema_decay=0.9", "--train.validate_every=30"]
+
 
 def command_of(script: str, *arguments: object) -> dict:
     """How to start a script of the project as a user would; one thread, so that results repeat bit for bit."""

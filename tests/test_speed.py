@@ -10,6 +10,7 @@ import torch
 from conftest import (
     REFERENCE,
     ROOT,
+    SHORT,
     assert_refused,
     assert_same_run,
     formula_images,
@@ -89,6 +90,16 @@ def training_peak(model: torch.nn.Module) -> int:
 def test_training_needs_little_more_than_half_of_the_textbooks_memory():
     model = started(build_model(num_blocks=4, channels=16))
     assert training_peak(model) < 0.6 * training_peak(TextbookIRNeXt(model))
+
+
+def restoring_peak(model: torch.nn.Module) -> int:
+    with torch.inference_mode(), LiveBytes() as live:
+        model.eval()(torch.rand(1, 3, 128, 128))
+    return live.peak
+
+
+def test_restoring_needs_two_thirds_of_the_textbooks_memory(small):
+    assert restoring_peak(small) < 0.7 * restoring_peak(TextbookIRNeXt(small))
 
 
 def test_a_batch_keeps_channels_last_throughout(small):
@@ -186,8 +197,7 @@ def short_runs(tmp_path_factory):
     """A data set, and the folders of the same short training in float32 and in bf16."""
     root = write_reside(tmp_path_factory.mktemp("precision") / "reside", hazes=6)
     for precision in ("float32", "bf16"):
-        options = ["--train.epochs=30", "--train.lr=5e-4", "--train.ema_decay=0.9", "--train.validate_every=30"]
-        result = train_tiny(root, root / precision, *options, f"--train.precision={precision}")
+        result = train_tiny(root, root / precision, *SHORT, f"--train.precision={precision}")
         assert result.returncode == 0, result.stderr
     return root
 

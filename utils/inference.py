@@ -12,7 +12,8 @@ from utils.memory import free_memory
 from utils.padding import extend
 
 # Measured by benchmarks/memory.py: bytes per pixel and channel of the network's width, at the peak.
-WHOLE_BYTES = 44  # of the whole picture, or of one tile
+WHOLE_BYTES = 32  # of the whole picture
+TILE_BYTES = 44  # of one tile, which reads a margin around it
 STORED_VALUES = 2.0  # numbers per pixel and channel that tiles keep in main memory
 PICTURE_BYTES = 40  # per pixel: the picture itself, input and output, float32
 MAX_TILE, MIN_TILE = 1024, 128  # a larger tile computes no faster
@@ -101,6 +102,6 @@ def _restore_in_tiles(model: nn.Module, picture: Tensor, tile: int | None, repor
         )
     if tile is None:
         free = free_memory(device) - (stored[dtype] if device.type == "cpu" else 0)
-        side = int((SHARE * free / (WHOLE_BYTES * channels)) ** 0.5) if free > 0 else 0
+        side = int((SHARE * free / (TILE_BYTES * channels)) ** 0.5) if free > 0 else 0
         tile = min(MAX_TILE, max(MIN_TILE, side // MIN_TILE * MIN_TILE))
     return TiledForward(model, tile, dtype, report)(picture)

@@ -1,0 +1,94 @@
+"""On a GPU, by ``make test-gpu``; all other tests keep to the CPU, wherever they run."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    REFERENCE,
+    ROOT,
+    SHORT,
+    command_of,
+    formula_images,
+    run_to_the_end,
+    tiny_training,
+    weights_of,
+    write_reside,
+)
+
+from benchmarks.speed import started, work_of
+from losses import MultiScaleLoss
+from models import IRNeXt, build_model
+from utils.checkpoint import load_weights
+from utils.distributed import Group
+from utils.health import Steps
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
+DEVICE = torch.device("cuda")
+
+
+def on_gpu(command: dict) -> dict:
+    """A command of conftest's, which hides the GPUs, with those that this process sees."""
+    command["env"].pop("CUDA_VISIBLE_DEVICES")
+    command["env"] |= {name: value for name, value in os.environ.items() if name == "CUDA_VISIBLE_DEVICES"}
+    return command
+
+
+def test_outputs_are_the_reference_values(released_file, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    model = IRNeXt()
+    load_weights(model, released_file)
+    golden = np.load(REFERENCE / "irnext_n4.npz")
+    with torch.no_grad():
+        for index, output in enumerate(model.to(DEVICE).eval()(formula_images(7).to(DEVICE))):
+            expected = golden[f"eval_out{index}"]
+            assert np.abs(output.cpu().numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_training_step_never_waits_for_the_gpu(precision):
+    model = started(build_model(num_blocks=1, channels=8)).to(DEVICE)
+    x = torch.rand(2, 3, 64, 64, device=DEVICE)
+    step, steps = work_of(model, True, precision, x), Steps(Group(0, 1, DEVICE), most=10)
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+        loss, grad_norm = MultiScaleLoss()(model(x), x), torch.ones((), device=DEVICE)
+        steps.add(loss, grad_norm, steps.is_finite(loss, grad_norm), 1, ["a", "b"])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture(scope="module")
+def short_runs(tmp_path_factory):
+    """A data set, and the folders of the same short training in each precision, compiled as is the default."""
+    root = write_reside(tmp_path_factory.mktemp("cuda") / "reside", hazes=6, test_hazes=6)
+    for precision in ("float32", "bf16", "fp16"):
+        command = tiny_training(root, root / precision, *SHORT, f"--train.precision={precision}")
+        result = run_to_the_end(on_gpu(command))
+        assert result.returncode == 0, result.stderr
+        assert "warning: " not in result.stderr
+    return root
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_short_training_in_mixed_precision_ends_where_that_in_float32_does(short_runs, precision):
+    ends = [weights_of(short_runs / name, "best.pt")["psnr"] for name in ("float32", precision)]
+    assert abs(ends[0] - ends[1]) < 0.1
+
+
+@pytest.mark.parametrize("options", [[], ["--precision=bf16"], ["--precision=fp16"], ["--compile"]])
+def test_scores_are_those_of_the_cpu(short_runs, tmp_path, options):
+    scores = []
+    for name, device, added in (("cpu", lambda command: command, []), ("gpu", on_gpu, options)):
+        arguments = ["--config", ROOT / "configs" / "dehazing_its.yaml", "--data.root", short_runs]
+        arguments += ["--weights", short_runs / "float32" / "checkpoints" / "best.pt", "--output", tmp_path / name]
+        result = run_to_the_end(device(command_of("test.py", *arguments, *added)))
+        assert result.returncode == 0, result.stderr
+        scores.append(json.loads((tmp_path / name / "metrics.json").read_text())["sets"]["SOTS-Indoor"]["restored"])
+    assert abs(scores[0]["psnr"] - scores[1]["psnr"]) < 0.02
+    assert abs(scores[0]["ssim"] - scores[1]["ssim"]) < 1e-3
