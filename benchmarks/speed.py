@@ -60,6 +60,7 @@ def main() -> None:
         model = started(build_model(num_blocks=blocks, channels=args.channels)).to(device)
         for kind, (batch, height, width) in [("forward", forwards), *(("training step", shape) for shape in steps)]:
             x = torch.rand(batch, 3, height, width, device=device)
+            torch.compiler.reset()  # or networks beyond the eighth, of whatever depth, silently run uncompiled
             print(f"### {blocks} blocks, {kind}, {batch} x {height} x {width}\n")
             print(table(works(model, kind == "training step", x, args.compile), device, args.rounds), "\n")
 
