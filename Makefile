@@ -24,7 +24,7 @@ demo: setup  ## haze real photographs, train a small IRNeXt on them and score it
 	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
 	@echo "hazy | restored | target, side by side: results/demo/comparison.png"
 
-benchmark: setup  ## train and score a small network on all five tasks, beside a classical method (half an hour on two cores)
+benchmark: setup  ## train and score a small network on all five tasks, beside a classical method (twenty minutes on two cores)
 	$(RUN) benchmarks/embedded.py --output results/benchmark --data datasets/benchmark
 	@echo "the table: results/benchmark/benchmark.md; input | classical | IRNeXt | original: results/benchmark/benchmark.jpg"
 
