@@ -167,6 +167,14 @@ def weights_of(output, name="last.pt"):
     return torch.load(output / "checkpoints" / name, weights_only=True)
 
 
+def assert_outputs(outputs, golden, prefix):
+    """Each output is ``golden``'s ``prefix`` with its number, within 1e-4 of the largest value."""
+    for index, output in enumerate(outputs):
+        expected = golden[f"{prefix}{index}"]
+        assert output.shape == expected.shape
+        assert np.abs(output.detach().cpu().numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
 def assert_same_run(one, other):
     """The same weights and optimizer state, bit for bit."""
     for key in ("model", "optimizer"):

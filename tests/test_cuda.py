@@ -10,6 +10,7 @@ from conftest import (
     REFERENCE,
     ROOT,
     SHORT,
+    assert_outputs,
     command_of,
     formula_images,
     run_to_the_end,
@@ -40,11 +41,9 @@ def test_outputs_are_the_reference_values(released_file, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model = IRNeXt()
     load_weights(model, released_file)
-    golden = np.load(REFERENCE / "irnext_n4.npz")
     with torch.no_grad():
-        for index, output in enumerate(model.to(DEVICE).eval()(formula_images(7).to(DEVICE))):
-            expected = golden[f"eval_out{index}"]
-            assert np.abs(output.cpu().numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
+        outputs = model.to(DEVICE).eval()(formula_images(7).to(DEVICE))
+    assert_outputs(outputs, np.load(REFERENCE / "irnext_n4.npz"), "eval_out")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import REFERENCE, formula_images, released_state_dict
+from conftest import REFERENCE, assert_outputs, formula_images, released_state_dict
 from torch.utils.flop_counter import FlopCounterMode
 
 from losses import MultiScaleLoss
@@ -16,13 +16,6 @@ from utils.checkpoint import load_model, load_weights
 @pytest.fixture(scope="module")
 def golden():
     return np.load(REFERENCE / "irnext_n4.npz")
-
-
-def assert_outputs(outputs, golden, prefix):
-    for index, output in enumerate(outputs):
-        expected = golden[f"{prefix}{index}"]
-        assert output.shape == expected.shape
-        assert np.abs(output.detach().numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
