@@ -19,13 +19,13 @@ $(STAMP): requirements.txt $(WARMUP)
 	@touch $@
 
 demo: setup  ## haze real photographs, train a small IRNeXt on them and score it (about three minutes on two cores)
-	$(RUN) -m data.demo --output datasets/demo
+	$(RUN) -m data.synthetic.demo --output datasets/demo
 	$(RUN) train.py --config configs/demo.yaml --output runs/demo --resume auto
 	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
 	@echo "hazy | restored | target, side by side: results/demo/comparison.png"
 
 benchmark: setup  ## train and score a small network on all five tasks, beside a classical method (twenty minutes on two cores)
-	$(RUN) benchmarks/embedded.py --output results/benchmark --data datasets/benchmark
+	$(RUN) -m benchmarks.embedded --output results/benchmark --data datasets/benchmark
 	@echo "the table: results/benchmark/benchmark.md; input | classical | IRNeXt | original: results/benchmark/benchmark.jpg"
 
 test: setup  ## the test suite
@@ -45,7 +45,7 @@ lint: setup  ## style
 EXTRA := $(VENV)/.installed-extra
 WEIGHTS ?= runs
 
-app: $(EXTRA)  ## a page on this machine to restore pictures by hand (WEIGHTS=file or folder)
+app: $(EXTRA)  ## a page on this machine to restore images by hand (WEIGHTS=file or folder)
 	$(RUN) app.py --weights $(WEIGHTS)
 
 test-extra: $(EXTRA)  ## the tests of the page (in Debian's chromium, if there) and of the ONNX export

@@ -1,4 +1,4 @@
-"""A page on this machine to restore pictures by hand: drop one, drag a slider over before and after, download it.
+"""A page on this machine to restore images by hand: drop one, drag a slider over before and after, download it.
 
     python app.py --weights runs/ --port 7860
 
@@ -12,12 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from torch import nn
 
-from data.photo_files import SUFFIXES, read_photograph, write_photograph
-from models import load_pretrained
-from utils.arrays import restore_array
-from utils.config import ScriptParser
+from inference.photo_files import SUFFIXES, read_photograph, write_photograph
+from inference.restorer import Restorer
+from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -48,20 +46,19 @@ def find_weights(paths: list[Path]) -> dict[str, Path]:
 
 
 def build_page(weights: dict[str, Path]):
-    """The page: a picture and weights in, a slider and a file out."""
+    """The page: an image and weights in, a slider and a file out."""
     import gradio as gr
 
     @functools.lru_cache(maxsize=1)
-    def model_of(name: str) -> nn.Module:
-        return load_pretrained(weights[name])
+    def restorer_of(name: str) -> Restorer:
+        return Restorer(weights[name])
 
     def restore_upload(upload: str | None, name: str, self_ensemble: bool, progress=gr.Progress()):  # noqa: B008
         if upload is None:
-            raise gr.Error("Drop a picture first.")
+            raise gr.Error("Drop an image first.")
         try:
             photograph = read_photograph(upload, MAX_MEGAPIXELS)
-            restored = restore_array(
-                model_of(name),
+            restored = restorer_of(name).restore(
                 photograph.colour,
                 self_ensemble=self_ensemble,
                 progress=lambda done: progress(done, desc="restoring"),
@@ -73,9 +70,9 @@ def build_page(weights: dict[str, Path]):
         return (preview(photograph.colour), preview(restored)), str(target)
 
     with gr.Blocks(title="IRNeXt", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
-        gr.Markdown("# IRNeXt\nDrop a picture, choose weights, restore it. Nothing leaves this machine.")
+        gr.Markdown("# IRNeXt\nDrop an image, choose weights, restore it. Nothing leaves this machine.")
         with gr.Row():
-            upload = gr.File(label="Picture", file_types=sorted(SUFFIXES), type="filepath")
+            upload = gr.File(label="Image", file_types=sorted(SUFFIXES), type="filepath")
             with gr.Column():
                 choice = gr.Dropdown(list(weights), label="Weights", value=next(iter(weights)))
                 ensemble = gr.Checkbox(label="Self-ensemble (eight times slower)")
@@ -86,16 +83,16 @@ def build_page(weights: dict[str, Path]):
     return page
 
 
-def preview(picture: np.ndarray) -> np.ndarray:
+def preview(image: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, 3), uint8 or uint16 -> (h, w, 3) uint8, small enough for a browser."""
-    if picture.dtype == np.uint16:
-        picture = (picture // 257).astype(np.uint8)
-    if picture.ndim == 2:
-        picture = np.dstack([picture] * 3)
-    scale = PREVIEW / max(picture.shape)
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    if image.ndim == 2:
+        image = np.dstack([image] * 3)
+    scale = PREVIEW / max(image.shape)
     if scale >= 1:
-        return picture
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return image
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def main() -> None:

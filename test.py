@@ -3,43 +3,171 @@
     python test.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --weights best.pt --output results
     python test.py --weights best.pt --input hazy/ --target gt/ --protocol dehazing --output results
 
-It scores the test sets of a configuration, or two folders of pictures. Weights trained here say which network they are
-of; for the authors' released files the configuration says it, or their names do. OUTPUT gets metrics.json,
-per_image.csv, the table as table.md, .tex and .csv and, with --save-images, the restored pictures and comparison.png.
-A picture that cannot be read is named on stderr and in metrics.json, the rest is scored, and the exit status is 2.
+Scores the test sets of a configuration, or two folders of images. Weights trained here say which network they belong
+to; for the authors' released files the configuration says it, or their names do. OUTPUT gets metrics.json,
+per_image.csv, the table as table.md, .tex and .csv and, with --save-images, the restored images and comparison.png.
+An image that cannot be read is named on stderr and in metrics.json, the rest is scored, and the exit status is 2.
 """
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import get_type_hints
 
-import torch
+import numpy as np
 from jsonargparse import Namespace
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from data.datasets import evaluation_loader, to_8bit
-from data.folders import check_inside
-from data.layouts import pair_folders
-from data.pictures import write_picture
+from data.images import write_image
+from data.layouts import Pair, pair_folders
 from data.sets import pairs_of_sets, subset_positions
-from utils.checkpoint import load_model
+from evaluation.cost import count_gmacs
+from evaluation.perceptual import load_lpips
+from evaluation.results import average, has_score, results_of, write_scores
+from evaluation.scoring import Failure, Score, report_failures, score_images, scored_and_failed
+from evaluation.sheets import comparison_sheet
+from evaluation.tables import write_tables
+from inference.folders import check_inside
+from models import load_model
+from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
-from utils.config import ScriptParser, TestSetConfig, config_of
-from utils.distributed import join_group, leave_group, progress_bar
+from utils.config import TestSetConfig
+from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
-from utils.evaluation import Failure, Score, report_failures, score_pictures, scored_and_failed
 from utils.files import write_whole
-from utils.logging import versions
-from utils.perceptual import load_lpips
 from utils.precision import Precision, supported
-from utils.results import average, has_score, results_of, write_scores, write_tables
-from utils.sheet import comparison_sheet
+from utils.versions import versions
 
 FOLDER_WORKERS = 4
 COMPARED_PER_SET = 4  # rows of comparison.png, evenly spaced over the set
+
+Results = dict[str, list[Score | Failure]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSets:
+    """What is scored: the images of each set, and how."""
+
+    parts: dict[str, TestSetConfig]
+    pairs: dict[str, list[Pair]]
+    subsets: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    workers: int = FOLDER_WORKERS
+    averaged: bool = False
+    model_options: dict | None = None
+
+
+def main() -> int:
+    args = parse_args()
+    group = join_group()
+    args.precision = supported(args.precision, group.device)
+    sets = find_sets(args)
+    model = load_model(args.weights, sets.model_options)
+    restored_files = find_restored_files(args, sets)
+    lpips = load_lpips(group.device) if args.lpips else None
+    args.output.mkdir(parents=True, exist_ok=True)
+    about = {
+        "weights": str(args.weights),
+        "self_ensemble": args.self_ensemble,
+        "precision": args.precision,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "gmacs_256x256": round(count_gmacs(model), 3),
+        "versions": versions(),
+    }
+    model.to(group.device)
+    results, comparisons = score(model, sets, args, group, lpips, restored_files)
+    leave_group()
+    if not group.is_main:
+        return 0
+    if comparisons:
+        write_image(args.output / "comparison.png", comparison_sheet(comparisons))
+    return report(results, sets, args.output, about)
+
+
+def find_sets(args: Namespace) -> TestSets:
+    """The test sets of the configuration, or the two folders of the command line."""
+    if args.input is not None:
+        name = args.input.resolve().name
+        part = TestSetConfig(folder=str(args.input), protocol=args.protocol)
+        return TestSets(parts={name: part}, pairs={name: pair_folders(args.input, args.target)})
+    config = config_of(args)
+    parts, root = config.data.test, config.data.root
+    pairs = pairs_of_sets(root, parts)
+    return TestSets(
+        parts=parts,
+        pairs=pairs,
+        subsets={name: subset_positions(root, parts[name], len(of_set)) for name, of_set in pairs.items()},
+        workers=config.data.num_workers,
+        averaged=config.data.test_average,
+        model_options=asdict(config.model),
+    )
+
+
+def find_restored_files(args: Namespace, sets: TestSets) -> dict[tuple[str, str], Path]:
+    """Where each restored image is written, by set and name; empty without --save-images."""
+    if not args.save_images:
+        return {}
+    files = {
+        (name, pair.name): args.output / "images" / name / f"{pair.name}.png"
+        for name, of_set in sets.pairs.items()
+        for pair in of_set
+    }
+    for path in files.values():
+        check_inside(path, args.output)
+    return files
+
+
+def score(
+    model: nn.Module, sets: TestSets, args: Namespace, group: Group, lpips, restored_files: dict[tuple[str, str], Path]
+) -> tuple[Results, list[tuple[np.ndarray, ...]]]:
+    """Score every set, this process's share of it; returns the results of all, and the images of the comparison."""
+    options = {
+        "self_ensemble": args.self_ensemble,
+        "precision": args.precision,
+        "network": compiled_for_common_sizes(model) if args.compile else model,
+    }
+    results: Results = {}
+    comparisons = []
+    for name, of_set in sets.pairs.items():
+        own = []
+        share = of_set[group.rank :: group.size]
+        compared_every = -(-len(share) // COMPARED_PER_SET)
+        loader = evaluation_loader(share, sets.workers)
+        scored = score_images(model, loader, sets.parts[name].protocol, group.device, lpips, **options)
+        for result, *images in progress_bar(group, scored, desc=name, total=len(share), leave=False):
+            if restored_files and isinstance(result, Score):
+                input, restored, target = (to_8bit(image[0]) for image in images)
+                write_image(restored_files[name, result.name], restored)
+                if len(own) % compared_every == 0:
+                    comparisons.append((input, restored, target))
+            own.append(result)
+        results[name] = group.gather(own)
+        if group.is_main:
+            report_failures(scored_and_failed(results[name])[1])
+            protocols = {name: part.protocol for name, part in sets.parts.items()}
+            write_scores(args.output / "per_image.csv", results, protocols)
+    return results, comparisons
+
+
+def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
+    """Write metrics.json and the tables, and print the table; returns the exit status."""
+    unscored = [name for name, of_set in results.items() if not has_score(of_set)]
+    for name in unscored:
+        print(f"error: {name}: none of its {len(results[name])} images could be scored", file=sys.stderr)
+    if len(unscored) == len(results):
+        raise InputError(f"{output}: nothing could be scored")
+    scored = {
+        name: results_of(of_set, sets.parts[name], sets.subsets.get(name, {}))
+        for name, of_set in results.items()
+        if name not in unscored
+    }
+    metrics = {"sets": scored, **({"average": average(scored)} if sets.averaged and not unscored else {}), **about}
+    write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    print(write_tables(output, metrics))
+    cost = f"{about['parameters']:,} parameters, {about['gmacs_256x256']:.2f} GMACs at 256x256"
+    print(f"{cost}; {about['versions']['device']}; written to {output}")
+    return 2 if unscored or any(of_set["failed"] for of_set in scored.values()) else 0
 
 
 def parse_args() -> Namespace:
@@ -51,7 +179,7 @@ def parse_args() -> Namespace:
         parser.add_config()
     parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of this project or the authors'")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--input", type=Path, required=folders_only, help="in place of --config: degraded pictures")
+    parser.add_argument("--input", type=Path, required=folders_only, help="in place of --config: degraded images")
     parser.add_argument("--target", type=Path, required=folders_only, help="folder of their targets, named alike")
     protocols = get_type_hints(TestSetConfig)["protocol"]
     parser.add_argument("--protocol", type=protocols, default="rgb", help="how they are scored")
@@ -59,104 +187,12 @@ def parse_args() -> Namespace:
     parser.add_argument(
         "--save-images",
         action="store_true",
-        help="write the restored pictures (8-bit PNG) and a sheet that compares some",
+        help="write the restored images (8-bit PNG) and a sheet that compares some",
     )
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
     parser.add_argument("--compile", action="store_true", help="compile the network for the sizes that come often")
     return parser.parse()
-
-
-def main() -> int:
-    args = parse_args()
-    group = join_group()
-    if args.input is not None:
-        model = load_model(args.weights)
-        name = args.input.resolve().name
-        parts = {name: TestSetConfig(folder=str(args.input), protocol=args.protocol)}
-        pairs = {name: pair_folders(args.input, args.target)}
-        subsets, workers, averaged = {}, FOLDER_WORKERS, False
-    else:
-        config = config_of(args)
-        model = load_model(args.weights, asdict(config.model))
-        parts, root = config.data.test, config.data.root
-        pairs = pairs_of_sets(root, parts)
-        subsets = {name: subset_positions(root, parts[name], len(of_set)) for name, of_set in pairs.items()}
-        workers, averaged = config.data.num_workers, config.data.test_average
-    restored_files = {
-        (name, pair.name): args.output / "images" / name / f"{pair.name}.png"
-        for name, of_set in pairs.items()
-        for pair in of_set
-        if args.save_images
-    }
-    for path in restored_files.values():
-        check_inside(path, args.output)
-    lpips = load_lpips(group.device) if args.lpips else None
-    args.output.mkdir(parents=True, exist_ok=True)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    gmacs = count_gmacs(model)
-    model.to(group.device)
-    precision = supported(args.precision, group.device)
-    network = compiled_for_common_sizes(model) if args.compile else model
-
-    protocols = {name: part.protocol for name, part in parts.items()}
-    results: dict[str, list[Score | Failure]] = {}
-    comparisons = []
-    for name, of_set in pairs.items():
-        own = []
-        share = of_set[group.rank :: group.size]
-        compared_every = -(-len(share) // COMPARED_PER_SET)
-        loader = evaluation_loader(share, workers)
-        options = {"self_ensemble": args.self_ensemble, "precision": precision, "network": network}
-        scored = score_pictures(model, loader, parts[name].protocol, group.device, lpips, **options)
-        for result, *pictures in progress_bar(group, scored, desc=name, total=len(share), leave=False):
-            if args.save_images and isinstance(result, Score):
-                input, restored, target = (to_8bit(picture[0]) for picture in pictures)
-                write_picture(restored_files[name, result.name], restored)
-                if len(own) % compared_every == 0:
-                    comparisons.append((input, restored, target))
-            own.append(result)
-        results[name] = group.gather(own)
-        if group.is_main:
-            report_failures(scored_and_failed(results[name])[1])
-            write_scores(args.output / "per_image.csv", results, protocols)
-    leave_group()
-    if not group.is_main:
-        return 0
-    if comparisons:
-        write_picture(args.output / "comparison.png", comparison_sheet(comparisons))
-
-    unscored = [name for name, of_set in results.items() if not has_score(of_set)]
-    for name in unscored:
-        print(f"error: {name}: none of its {len(results[name])} pictures could be scored", file=sys.stderr)
-    if len(unscored) == len(results):
-        raise InputError(f"{args.output}: nothing could be scored")
-    sets = {
-        name: results_of(of_set, parts[name], subsets.get(name, {}))
-        for name, of_set in results.items()
-        if name not in unscored
-    }
-    metrics = {
-        "sets": sets,
-        **({"average": average(sets)} if averaged and not unscored else {}),
-        "weights": str(args.weights),
-        "self_ensemble": args.self_ensemble,
-        "precision": precision,
-        "parameters": parameters,
-        "gmacs_256x256": round(gmacs, 3),
-        "versions": versions(),
-    }
-    write_whole(args.output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    print(write_tables(args.output, metrics))
-    print(f"{parameters:,} parameters, {gmacs:.2f} GMACs at 256x256; {versions()['device']}; written to {args.output}")
-    return 2 if unscored or any(of_set["failed"] for of_set in sets.values()) else 0
-
-
-def count_gmacs(model: nn.Module) -> float:
-    """Billions of multiply-accumulates of the convolutions for one 256x256 picture (the counter counts each twice)."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, 3, 256, 256))
-    return counter.get_total_flops() / 2e9
 
 
 if __name__ == "__main__":

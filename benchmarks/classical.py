@@ -1,6 +1,6 @@
 """One classical method per task, to measure a network against.
 
-Each takes a degraded picture, float32 (H, W, 3) in [0, 1], and nothing that is not known in practice (no depth, no
+Each takes a degraded image, float32 (H, W, 3) in [0, 1], and nothing that is not known in practice (no depth, no
 kernel), and gives the restored one, float32 (H, W, 3) in [0, 1]. ``fit`` chooses a method's parameters on training
 pairs, so that it stands at its best.
 """
@@ -17,7 +17,7 @@ from skimage.filters import median
 from skimage.metrics import peak_signal_noise_ratio
 from skimage.restoration import richardson_lucy
 
-from data.degradations import disc, to_linear, to_stored
+from data.synthetic.degradations import disc, to_linear, to_stored
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
@@ -27,7 +27,7 @@ def dark_channel_prior(hazy: np.ndarray, *, patch: int, strength: float, least: 
 
     Some channel of some pixel near by is dark in clear air: D(J) = min over a patch and the channels ~ 0. So the
     airlight A is the brightest of the 0.1 % of pixels with the largest D(I), the transmission is t = 1 - w D(I / A),
-    and J = (I - A) / max(t, t0) + A. The guide is the grey picture.
+    and J = (I - A) / max(t, t0) + A. The guide is the grey image.
 
     Args:
         patch: side of the patch in pixels.
@@ -43,16 +43,16 @@ def dark_channel_prior(hazy: np.ndarray, *, patch: int, strength: float, least: 
     return np.clip(clear, 0, 1).astype(np.float32)
 
 
-def guided_filter(guide: np.ndarray, picture: np.ndarray, side: int, epsilon: float) -> np.ndarray:
-    """picture (H, W) smoothed over windows of ``side`` pixels except across edges of guide (H, W) (He et al., 2010).
+def guided_filter(guide: np.ndarray, image: np.ndarray, side: int, epsilon: float) -> np.ndarray:
+    """image (H, W) smoothed over windows of ``side`` pixels except across edges of guide (H, W) (He et al., 2010).
 
     In each window the result is a line in the guide, a guide + b, fitted by least squares with penalty epsilon a^2.
     """
     box = partial(cv2.blur, ksize=(side, side))
-    mean_guide, mean_picture = box(guide), box(picture)
+    mean_guide, mean_image = box(guide), box(image)
     variance = box(guide * guide) - mean_guide**2
-    slope = (box(guide * picture) - mean_guide * mean_picture) / (variance + epsilon)
-    return box(slope) * guide + box(mean_picture - slope * mean_guide)
+    slope = (box(guide * image) - mean_guide * mean_image) / (variance + epsilon)
+    return box(slope) * guide + box(mean_image - slope * mean_guide)
 
 
 def deconvolve(blurred: np.ndarray, *, radius: float, iterations: int) -> np.ndarray:
@@ -67,14 +67,14 @@ def deconvolve(blurred: np.ndarray, *, radius: float, iterations: int) -> np.nda
     return to_stored(sharp[margin:-margin, margin:-margin])
 
 
-def median_filter(picture: np.ndarray, *, height: int, width: int) -> np.ndarray:
+def median_filter(image: np.ndarray, *, height: int, width: int) -> np.ndarray:
     """Deraining and desnowing by the median of each channel over height x width pixels.
 
-    It takes away what covers less than half of the window; one that is wider than high leaves more of the picture under
+    It takes away what covers less than half of the window; one that is wider than high leaves more of the image under
     streaks that fall.
     """
     footprint = np.ones((height, width), np.uint8)
-    return np.dstack([median(picture[..., c], footprint) for c in range(3)])
+    return np.dstack([median(image[..., c], footprint) for c in range(3)])
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,6 @@ METHODS = {
 }
 
 
-def _darkest(picture: np.ndarray, patch: int) -> np.ndarray:
+def _darkest(image: np.ndarray, patch: int) -> np.ndarray:
     """(H, W, 3) -> (H, W): the least value of any channel within a patch."""
-    return cv2.erode(picture.min(axis=2), np.ones((patch, patch), np.uint8))
+    return cv2.erode(image.min(axis=2), np.ones((patch, patch), np.uint8))

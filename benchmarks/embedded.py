@@ -1,11 +1,11 @@
 """Train and score a small network on every task, beside a classical method.
 
-    python benchmarks/embedded.py --output results/benchmark
-    python benchmarks/embedded.py --output results/benchmark --tasks dehazing deraining
+    python -m benchmarks.embedded --output results/benchmark
+    python -m benchmarks.embedded --output results/benchmark --tasks dehazing deraining
 
-The data are photographs that come with scikit-image, degraded (python -m data.benchmark); the recipes are
+The data are photographs that come with scikit-image, degraded (python -m data.synthetic.benchmark); the recipes are
 configs/benchmark_TASK.yaml; the classical methods (benchmarks/classical.py) choose their parameters on training
-pictures. OUTPUT gets benchmark.md, the table; benchmark.jpg, pictures; and a folder for each task. A second call goes
+images. OUTPUT gets benchmark.md, the table; benchmark.jpg, images; and a folder for each task. A second call goes
 on with what is missing. Exit status 1: on some task the network's PSNR is not above both the input's and the classical
 method's.
 """
@@ -23,20 +23,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.classical import METHODS, Restore
-from data.benchmark import TASKS, write_benchmark
-from data.datasets import PairedPictures, to_8bit
-from data.photographs import PHOTOGRAPHS
+from data.datasets import PairedImages, to_8bit
 from data.sets import pairs_of_set
-from utils.checkpoint import load_model
-from utils.config import Config, ScriptParser, config_of
+from data.synthetic.benchmark import TASKS, write_benchmark
+from data.synthetic.photographs import PHOTOGRAPHS
+from evaluation.metrics import PROTOCOLS
+from evaluation.sheets import comparison_sheet
+from inference.whole import restore
+from models import load_model
+from utils.cli import ScriptParser, config_of
+from utils.config import Config
 from utils.errors import run_script
-from utils.inference import restore
-from utils.logging import git_commit, versions
-from utils.metrics import PROTOCOLS
-from utils.sheet import comparison_sheet
+from utils.versions import git_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("input", "classical", "restored")
@@ -44,9 +43,9 @@ ROWS = ("input", "classical", "restored")
 
 def main() -> int:
     about, _, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="benchmarks/embedded.py", description=f"{about} {details}")
+    parser = ScriptParser(prog="python -m benchmarks.embedded", description=f"{about} {details}")
     parser.add_argument("--output", type=Path, default=Path("results/benchmark"), help="folder of the results")
-    parser.add_argument("--data", type=Path, default=Path("datasets/benchmark"), help="folder of the pictures")
+    parser.add_argument("--data", type=Path, default=Path("datasets/benchmark"), help="folder of the images")
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS), help="only these")
     parser.add_argument("--epochs", type=int, help="of training, in place of the configurations'")
     args = parser.parse()
@@ -82,7 +81,7 @@ def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
     parser.add_config()
     config = config_of(parser.instantiate(parser.parse_args(["--config", str(common[1])])))
     method = METHODS[task]
-    classical, parameters = method.fit(training_pictures(config, data / task))
+    classical, parameters = method.fit(training_images(config, data / task))
     sets = json.loads((folder / "metrics.json").read_text())["sets"]
     result = {
         "task": task,
@@ -108,49 +107,49 @@ def call(script: str, *arguments: object) -> None:
         sys.exit(status if status > 0 else 128 - status)
 
 
-def training_pictures(config: Config, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def training_images(config: Config, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """(degraded, target) float32 (H, W, 3), one pair of each training photograph, the middle of it."""
     pairs = pairs_of_set(root, config.data.train)
-    samples = PairedPictures(pairs[:: len(pairs) // len(PHOTOGRAPHS["train"])])
+    samples = PairedImages(pairs[:: len(pairs) // len(PHOTOGRAPHS["train"])])
     return [tuple(middle(as_array(sample[key])) for key in ("input", "target")) for sample in samples]
 
 
-def middle(picture: np.ndarray, side: int = 256) -> np.ndarray:
+def middle(image: np.ndarray, side: int = 256) -> np.ndarray:
     """(H, W, 3) -> at most (side, side, 3)."""
-    top, left = (max(0, length - side) // 2 for length in picture.shape[:2])
-    return picture[top : top + side, left : left + side]
+    top, left = (max(0, length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def score_classical(classical: Restore, config: Config, root: Path) -> list[dict[str, float]]:
-    """psnr and ssim of each test set, the mean over its pictures, by the set's protocol."""
+    """psnr and ssim of each test set, the mean over its images, by the set's protocol."""
     scores = []
     for name, test in config.data.test.items():
-        samples = PairedPictures(pairs_of_set(root, test))
-        by_picture = []
+        samples = PairedImages(pairs_of_set(root, test))
+        by_image = []
         for sample in tqdm(samples, f"classical, {name}", leave=False, disable=None):
             restored = as_tensor(classical(as_array(sample["input"])))
-            by_picture.append(PROTOCOLS[test.protocol](restored[None], sample["target"][None]))
-        scores.append({key: mean(float(score[key]) for score in by_picture) for key in ("psnr", "ssim")})
+            by_image.append(PROTOCOLS[test.protocol](restored[None], sample["target"][None]))
+        scores.append({key: mean(float(score[key]) for score in by_image) for key in ("psnr", "ssim")})
     return scores
 
 
 def example(classical: Restore, weights: Path, config: Config, root: Path, index: int) -> list[np.ndarray]:
-    """Input, classical, restored and target, uint8 (H, W, 3), of one test picture, another for another ``index``."""
+    """Input, classical, restored and target, uint8 (H, W, 3), of one test image, another for another ``index``."""
     pairs = pairs_of_set(root, next(iter(config.data.test.values())))
-    sample = PairedPictures(pairs)[index * len(pairs) // 2 % len(pairs) + index // 2]
+    sample = PairedImages(pairs)[index * len(pairs) // 2 % len(pairs) + index // 2]
     by_hand = as_tensor(classical(as_array(sample["input"])))
     restored = restore(load_model(weights), sample["input"][None])[0]
-    return [to_8bit(picture) for picture in (sample["input"], by_hand, restored, sample["target"])]
+    return [to_8bit(image) for image in (sample["input"], by_hand, restored, sample["target"])]
 
 
-def as_array(picture: Tensor) -> np.ndarray:
+def as_array(image: Tensor) -> np.ndarray:
     """(3, H, W) -> (H, W, 3)."""
-    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 
 
-def as_tensor(picture: np.ndarray) -> Tensor:
+def as_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) -> (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def average(scores: list[dict[str, float]]) -> dict[str, float]:

@@ -1,9 +1,9 @@
-"""How many training crops per second the loader gives, for each way to get at the pictures.
+"""How many training crops per second the loader gives, for each way to get at the images.
 
     python -m benchmarks.loader                            # on an idle machine
     taskset -c 1 python -m benchmarks.loader --workers 1   # the worker and the loop that it feeds on one core
 
-The table of docs/performance.md comes from here. The pictures are photographs in the sizes of RESIDE ITS, where
+The table of docs/performance.md comes from here. The images are photographs in the sizes of RESIDE ITS, where
 ten inputs share a target, and of GoPro, written as PNG. A run is an epoch, in which each input comes once, in batches
 of 4 crops of 256x256. The options take turns; a row has the medians of its runs. Beside crops per second stands the
 processor time for a crop, which other work on the machine changes least: in the workers, and in the loop that gets the
@@ -34,16 +34,16 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from data.cache import DecodedCache
-from data.datasets import PairedPictures
-from data.degradations import DEGRADATIONS
+from data.datasets import PairedImages
+from data.images import read_image, write_image
 from data.layouts import Pair
-from data.photographs import photographs
-from data.pictures import read_picture, write_picture
 from data.sampler import EpochSampler, derived_seed
+from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.photographs import photographs
 from data.transforms import PairedCropFlip, to_tensor
-from utils.config import ScriptParser
+from evaluation.tables import as_markdown
+from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
-from utils.results import as_markdown
 from utils.signals import leave_signals_to_the_parent
 
 CROP = (256, 256)
@@ -52,8 +52,8 @@ WANTED = 1000  # crops per second
 
 
 @dataclass(kw_only=True)
-class Pictures:
-    """The shape of a data set: ``inputs`` degraded pictures, of which ``shared`` at a time have one target."""
+class Images:
+    """The shape of a data set: ``inputs`` degraded images, of which ``shared`` at a time have one target."""
 
     title: str
     size: tuple[int, int]
@@ -64,43 +64,43 @@ class Pictures:
 
     def write(self, folder: Path) -> list[Pair]:
         """Write photographs, each target another part of one, and their degraded inputs."""
-        originals = [picture for _, picture, _ in photographs("train")]
+        originals = [image for _, image, _ in photographs("train")]
         pairs = []
-        for number in tqdm(range(self.inputs), f"writing {self.title} pictures", disable=None, leave=False):
+        for number in tqdm(range(self.inputs), f"writing {self.title} images", disable=None, leave=False):
             target = folder / "target" / f"{number // self.shared}.png"
             if number % self.shared == 0:
                 rng = np.random.default_rng(number)
                 original = originals[number // self.shared % len(originals)]
                 top, left = (int(rng.integers(side // 4)) for side in original.shape[:2])
                 clean = cv2.resize(original[top:, left:], self.size, interpolation=cv2.INTER_CUBIC)
-                write_picture(target, clean)
+                write_image(target, clean)
             degraded = DEGRADATIONS[self.degradation](clean.astype(np.float32) / 255, rng)
             pair = Pair(str(number), folder / "input" / f"{number}.png", target)
-            write_picture(pair.input, np.uint8(np.round(degraded * 255)))
+            write_image(pair.input, np.uint8(np.round(degraded * 255)))
             pairs.append(pair)
         return pairs
 
 
 SETS = {
-    "its": Pictures(title="ITS-like", size=(620, 460), inputs=400, shared=10, degradation="haze"),
-    "gopro": Pictures(title="GoPro-like", size=(1280, 720), inputs=120, shared=1, degradation="motion_blur"),
+    "its": Images(title="ITS-like", size=(620, 460), inputs=400, shared=10, degradation="haze"),
+    "gopro": Images(title="GoPro-like", size=(1280, 720), inputs=120, shared=1, degradation="motion_blur"),
 }
 
 
-class ConvertedWhole(PairedPictures):
-    """As the loader was at first: whole pictures are converted, and torchvision draws from the global state."""
+class ConvertedWhole(PairedImages):
+    """As the loader was at first: whole images are converted, and torchvision draws from the global state."""
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         pair = self.pairs[key[1]]
-        pictures = [tv_tensors.Image(to_tensor(read_picture(path))) for path in (pair.input, pair.target)]
+        images = [tv_tensors.Image(to_tensor(read_image(path))) for path in (pair.input, pair.target)]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derived_seed(self.seed, *key))
-            crops = v2.Compose([v2.RandomCrop(CROP), v2.RandomHorizontalFlip(0.5)])(*pictures)
+            crops = v2.Compose([v2.RandomCrop(CROP), v2.RandomHorizontalFlip(0.5)])(*images)
         input, target = (crop.as_subclass(Tensor) for crop in crops)
         return {"name": pair.name, "input": input, "target": target}
 
 
-class StoredCrops(PairedPictures):
+class StoredCrops(PairedImages):
     """Crops in uint8, a quarter of the bytes, which nobody converts: the most that converting on the GPU can save."""
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
@@ -111,7 +111,7 @@ class StoredCrops(PairedPictures):
             int(torch.randint(0, have - want + 1, (), generator=generator))
             for have, want in zip(input.shape[:2], CROP, strict=True)
         )
-        crops = [picture[top : top + CROP[0], left : left + CROP[1]] for picture in (input, target)]
+        crops = [image[top : top + CROP[0], left : left + CROP[1]] for image in (input, target)]
         input, target = (torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))) for crop in crops)
         return {"name": pair.name, "input": input, "target": target}
 
@@ -121,7 +121,7 @@ class Option:
     """A way to load."""
 
     name: str
-    dataset: PairedPictures
+    dataset: PairedImages
     before: Callable[[], None] = lambda: None
     """Done before each run, untimed."""
     persistent: bool = True
@@ -142,11 +142,11 @@ class Option:
 
 
 def options(pairs: list[Pair], folder: Path, memory: Path | None) -> Iterator[Option]:
-    """The ways to load ``pairs``; cached pictures go below ``folder`` and, as files in memory, below ``memory``."""
+    """The ways to load ``pairs``; cached images go below ``folder`` and, as files in memory, below ``memory``."""
     paths = {path for pair in pairs for path in (pair.input, pair.target)}
     targets = {pair.target for pair in pairs}
 
-    def dataset(kind: type[PairedPictures] = PairedPictures, read: Callable = read_picture) -> PairedPictures:
+    def dataset(kind: type[PairedImages] = PairedImages, read: Callable = read_image) -> PairedImages:
         return kind(pairs, PairedCropFlip(CROP), read=read)
 
     def filled(place: Path) -> Callable[[Path], np.ndarray]:
@@ -154,15 +154,15 @@ def options(pairs: list[Pair], folder: Path, memory: Path | None) -> Iterator[Op
         for path in paths:
             cached.read(path)
         if len(list(place.glob("*.npy"))) < len(paths):
-            raise InputError(f"{place}: the decoded pictures of the benchmark do not fit; name another --folder")
+            raise InputError(f"{place}: the decoded images of the benchmark do not fit; name another --folder")
         return cached.read
 
-    kept = cache(read_picture)
+    kept = cache(read_image)
 
     def read_keeping_targets(path: Path) -> np.ndarray:
-        return kept(path) if path in targets else read_picture(path)
+        return kept(path) if path in targets else read_image(path)
 
-    yield Option(name="at first: whole pictures converted", dataset=dataset(ConvertedWhole))
+    yield Option(name="at first: whole images converted", dataset=dataset(ConvertedWhole))
     yield Option(name="crops converted (`data.cache: null`)", dataset=dataset())
     yield Option(name="the same, files not in memory", dataset=dataset(), before=lambda: forget(paths))
     if len(targets) < len(pairs):
@@ -239,16 +239,16 @@ def rates_of(choices: list[Option], workers: int, runs: int) -> list[Rate]:
     return [Rate(*(statistics.median(column) for column in zip(*rates[1:], strict=True))) for rates in found]
 
 
-def rows_of(pictures: Pictures, workers: list[int], runs: int, folder: Path) -> Iterator[list[str]]:
+def rows_of(images: Images, workers: list[int], runs: int, folder: Path) -> Iterator[list[str]]:
     """The table's rows for a data set, written to a folder of their own below ``folder``."""
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         memory = None
         if Path("/dev/shm").is_dir():
             memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
-        pairs = pictures.write(place)
+        pairs = images.write(place)
         length = statistics.mean(pair.input.stat().st_size for pair in pairs)
-        title = f"{pictures.title}, {pictures.size[0]}x{pictures.size[1]}, {length / 1e6:.2f} MB"
+        title = f"{images.title}, {images.size[0]}x{images.size[1]}, {length / 1e6:.2f} MB"
         choices = list(options(pairs, place, memory))
         for number in workers:
             rates = rates_of(choices, number, runs)
@@ -283,7 +283,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [row for name in args.sets for row in rows_of(SETS[name], args.workers, args.runs, args.folder)]
     heading = [
-        "pictures",
+        "images",
         "option",
         "workers",
         "crops/s",

@@ -11,9 +11,11 @@ CUDA as its allocator counts it, on the CPU as benchmarks.live does.
 """
 
 import copy
+import json
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.live import LiveBytes
 from benchmarks.textbook import TextbookIRNeXt
+from evaluation.scoring import Stopwatch
+from evaluation.tables import as_markdown
 from losses import MultiScaleLoss
 from models import build_model
+from training.step import TrainingStep
+from utils.cli import ScriptParser
 from utils.compiling import compiled
-from utils.config import ScriptParser
 from utils.errors import run_script
-from utils.evaluation import Stopwatch
-from utils.precision import Precision, arithmetic
-from utils.results import as_markdown
+from utils.files import write_whole
+from utils.precision import Precision, autocast
 
 Work = Callable[[], object]
 MATRIX = {"cuda": 8192, "cpu": 3000}  # side of the matrices of the limit
@@ -41,9 +45,12 @@ def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
     parser.add_argument("--num_blocks", type=int, nargs="+", default=[4], help="one table of each depth")
     parser.add_argument("--channels", type=int, default=32, help="width of the network")
-    parser.add_argument("--side", type=int, default=256, help="of the pictures; on CUDA of the training step alone")
+    parser.add_argument("--side", type=int, default=256, help="of the images; on CUDA of the training step alone")
     parser.add_argument("--compile", type=bool, default=torch.cuda.is_available(), help="rows of compiled networks")
     parser.add_argument("--rounds", type=int, default=7, help="each row is timed this often")
+    parser.add_argument("--precisions", nargs="+", choices=tuple(DTYPES), default=list(DTYPES), help="of our rows")
+    parser.add_argument("--matrix", type=int, help="side of the limit's matrices (default: 8192 on CUDA, else 3000)")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     args = parser.parse()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
@@ -56,13 +63,19 @@ def main() -> None:
     forwards, steps = (1, side, side), [(2, side, side)]
     if device.type == "cuda":
         forwards, steps = (1, 736, 1280), [(4, side, side), (16, side, side)]  # 736: 720 padded
+    rows = []
     for blocks in args.num_blocks:
         model = started(build_model(num_blocks=blocks, channels=args.channels)).to(device)
         for kind, (batch, height, width) in [("forward", forwards), *(("training step", shape) for shape in steps)]:
             x = torch.rand(batch, 3, height, width, device=device)
             torch.compiler.reset()  # or networks beyond the eighth, of whatever depth, silently run uncompiled
+            work = works(model, kind == "training step", x, args.precisions, args.compile)
+            measured = measure(work, args.precisions, device, args.rounds, args.matrix or MATRIX[device.type])
             print(f"### {blocks} blocks, {kind}, {batch} x {height} x {width}\n")
-            print(table(works(model, kind == "training step", x, args.compile), device, args.rounds), "\n")
+            print(table(measured), "\n")
+            rows += [{"blocks": blocks, "kind": kind, "batch": batch, **row} for row in measured]
+    if args.json is not None:
+        write_whole(args.json, json.dumps(rows, indent=2) + "\n")
 
 
 def started(model: nn.Module) -> nn.Module:
@@ -73,10 +86,12 @@ def started(model: nn.Module) -> nn.Module:
     return model
 
 
-def works(model: nn.Module, training: bool, x: Tensor, compiling: bool) -> dict[str, Work]:
+def works(
+    model: nn.Module, training: bool, x: Tensor, precisions: Sequence[Precision], compiling: bool
+) -> dict[str, Work]:
     """What the rows time: training steps or forwards of networks with weights of their own."""
     rows = {TEXTBOOK: work_of(TextbookIRNeXt(model), training, "float32", x)}
-    for precision in DTYPES:
+    for precision in precisions:
         rows[f"ours, {precision}"] = work_of(copy.deepcopy(model), training, precision, x)
         if compiling:
             rows[f"ours, {precision}, compiled"] = work_of(copy.deepcopy(model), training, precision, x, compiling)
@@ -87,50 +102,68 @@ def work_of(model: nn.Module, training: bool, precision: Precision, x: Tensor, c
     """One training step as in train.py, or one forward as in test.py."""
     model.train(training)
     network = compiled(model, frozen=not training) if compiling else model
-    criterion, target = MultiScaleLoss(), torch.rand_like(x)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
+    if training:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
+        step = TrainingStep(model, MultiScaleLoss(), optimizer, 0.001, precision=precision, network=network)
+        batch = {"input": x, "target": torch.rand_like(x)}
+        return lambda: step(batch)
 
     def forward() -> None:
-        with torch.inference_mode(), arithmetic(precision, x.device):
+        with torch.inference_mode(), autocast(precision, x.device):
             network(x)
 
-    def step() -> None:
-        with arithmetic(precision, x.device):
-            outputs = network(x)
-        loss = criterion(outputs, target)
-        optimizer.zero_grad()
-        loss.total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 0.001)
-        optimizer.step()
-
-    return step if training else forward
+    return forward
 
 
-def table(rows: dict[str, Work], device: torch.device, rounds: int) -> str:
-    """Times, ratios to the textbook's, shares of the limit, and memory, as Markdown."""
+def measure(
+    rows: dict[str, Work], precisions: Sequence[Precision], device: torch.device, rounds: int, side: int
+) -> list[dict]:
+    """Time (ms), ratio to the textbook, share of the limit, and memory (bytes; None where unknown) of each row.
+
+    The last rows are the limits, from a product of two matrices of ``side`` x ``side``.
+    """
     flops = FlopCounterMode(display=False)
     with flops:
         rows[TEXTBOOK]()
-    side = MATRIX[device.type]
     products = {}
-    for precision, dtype in DTYPES.items():
-        a = torch.rand(side, side, device=device).to(dtype)
+    for precision in dict.fromkeys(("float32", *precisions)):
+        a = torch.rand(side, side, device=device).to(DTYPES[precision])
         products[precision] = lambda a=a: a @ a
     seconds = median_seconds(rows | products, device, rounds)
-    pace = {precision: 2 * side**3 / seconds[precision] for precision in DTYPES}  # operations per second
-    limits = {precision: flops.get_total_flops() / pace[precision] for precision in DTYPES}
+    pace = {precision: 2 * side**3 / seconds[precision] for precision in products}  # operations per second
+    limits = {precision: flops.get_total_flops() / pace[precision] for precision in products}
     bytes_used = {name: peak_bytes(work, device) for name, work in rows.items() if can_be_seen(name, device)}
-    cells = []
+    measured = []
     for name in rows:
-        limit = next(limits[precision] for precision in DTYPES if precision in name)
-        memory = ["", ""]
-        if name in bytes_used:
-            memory = [f"{bytes_used[name] / 2**20:.0f}", f"{bytes_used[name] / bytes_used[TEXTBOOK]:.2f}"]
-        ratio = f"{seconds[TEXTBOOK] / seconds[name]:.2f}"
-        cells.append([name, f"{seconds[name] * 1000:.1f}", ratio, f"{limit / seconds[name]:.0%}", *memory])
+        limit = next(limits[precision] for precision in products if precision in name)
+        memory = bytes_used.get(name)
+        measured.append(_row(name, seconds[name], seconds[TEXTBOOK], limit, memory, bytes_used[TEXTBOOK]))
     for precision, limit in limits.items():
         name = f"limit, {precision} ({pace[precision] / 1e9:.0f} GFLOP/s)"
-        cells.append([name, f"{limit * 1000:.1f}", f"{seconds[TEXTBOOK] / limit:.2f}", "100%", "", ""])
+        measured.append(_row(name, limit, seconds[TEXTBOOK], limit, None, bytes_used[TEXTBOOK]))
+    return measured
+
+
+def _row(name: str, seconds: float, textbook: float, limit: float, memory: int | None, textbook_memory: int) -> dict:
+    return {
+        "network": name,
+        "ms": seconds * 1000,
+        "times_faster": textbook / seconds,
+        "of_limit": limit / seconds,
+        "memory_bytes": memory,
+        "memory_of_textbook": None if memory is None else memory / textbook_memory,
+    }
+
+
+def table(measured: list[dict]) -> str:
+    """The rows of ``measure`` as Markdown."""
+    cells = []
+    for row in measured:
+        memory = ["", ""]
+        if row["memory_bytes"] is not None:
+            memory = [f"{row['memory_bytes'] / 2**20:.0f}", f"{row['memory_of_textbook']:.2f}"]
+        times = [f"{row['ms']:.1f}", f"{row['times_faster']:.2f}", f"{row['of_limit']:.0%}"]
+        cells.append([row["network"], *times, *memory])
     heading = ["network", "ms", "times faster", "of the limit", "memory, MiB", "of textbook"]
     return as_markdown(heading, cells)
 

@@ -1,7 +1,7 @@
 """The network as its equations read: the formulation that ours is measured against, and the oracle of the tests.
 
 Each step is written out as plain library calls, for clarity and not for speed: the local attention unfolds the nine
-neighbours of each pixel, weighs them with the filter and sums; each term of the modulation is a picture of its own.
+neighbours of each pixel, weighs them with the filter and sums; each term of the modulation is an image of its own.
 """
 
 import copy
@@ -104,7 +104,7 @@ class TextbookIRNeXt(nn.Module):
             parameter.data = parameter.data.contiguous()
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """x (N, 3, H, W) in [0, 1] -> restored pictures at 1/4, 1/2 and full size."""
+        """x (N, 3, H, W) in [0, 1] -> restored images at 1/4, 1/2 and full size."""
         net = self.network
         x_half = F.interpolate(x, scale_factor=0.5)
         x_quarter = F.interpolate(x_half, scale_factor=0.5)

@@ -1,10 +1,10 @@
-"""Look at every picture of a configuration's sets before a run meets it.
+"""Look at every image of a configuration's sets before a run meets it.
 
     python -m data.check --config configs/dehazing_its.yaml --data.root /data/reside-indoor
 
-It reports counts, sizes, unpaired, unreadable, cut-off, differently sized and non-RGB pictures, and test targets that
-are in the training set too. That reads headers, ten thousand in seconds; --decode decodes every picture, which finds
-damage inside and targets that are the same picture in another file. Exit status 2 if anything would stop or spoil a
+It reports counts, sizes, unpaired, unreadable, cut-off, differently sized and non-RGB images, and test targets that
+are in the training set too. That reads headers, ten thousand in seconds; --decode decodes every image, which finds
+damage inside and targets that are the same image in another file. Exit status 2 if anything would stop or spoil a
 run.
 """
 
@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from data.images import Header
 from data.layouts import Pair
-from data.pictures import Header
 from data.sets import pairs_of_set, resolve_folder
 from data.survey import appearances_of, headers_of, problems_of, shared_targets
-from utils.config import Config, ScriptParser, SetConfig, TestSetConfig, config_of
+from utils.cli import ScriptParser, config_of
+from utils.config import Config, SetConfig, TestSetConfig
 from utils.errors import InputError, listed, run_script
 
 NOT_RGB = {"L": "grey", "P": "palette", "RGBA": "with alpha", "LA": "grey with alpha", "1": "black and white"}
@@ -26,7 +27,7 @@ def main() -> None:
     about, _, details = __doc__.split("\n\n")
     parser = ScriptParser(prog="python -m data.check", description=f"{about} {details}")
     parser.add_config()
-    parser.add_argument("--decode", action="store_true", help="decode every picture, on all cores")
+    parser.add_argument("--decode", action="store_true", help="decode every image, on all cores")
     args = parser.parse()
     if problems := check(config_of(args), args.decode):
         raise InputError(listed(problems, "problem(s)", show=1) + " (all are listed above)")
@@ -82,7 +83,7 @@ def sets_of(config: Config) -> list[tuple[str, SetConfig]]:
 
 
 def notes(headers: Iterable[Header | InputError], crop: tuple[int, int] | None) -> list[str]:
-    """Sizes and kinds of the pictures, and how many are smaller than the training crop."""
+    """Sizes and kinds of the images, and how many are smaller than the training crop."""
     headers = [header for header in headers if isinstance(header, Header)]
     if not headers:
         return []

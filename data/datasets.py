@@ -1,4 +1,4 @@
-"""Pairs of pictures as samples, and the loaders over them."""
+"""Pairs of images as samples, and the loaders over them."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from data.cache import DecodedCache
-from data.degradations import DEGRADATIONS
+from data.images import BrokenImage, read_image
 from data.layouts import Pair
-from data.pictures import BrokenPicture, read_picture
 from data.sampler import EpochSampler
+from data.synthetic.degradations import DEGRADATIONS
 from data.transforms import PairedCropFlip, to_tensor
 from utils.signals import leave_signals_to_the_parent
 
-REPLACEMENTS = 100  # draws for a picture in the place of a broken one, before all are taken for broken
+REPLACEMENTS = 100  # draws for an image in the place of a broken one, before all are taken for broken
 
 
 class Sample(TypedDict):
@@ -33,27 +33,27 @@ class Sample(TypedDict):
     target: NotRequired[Tensor]
 
 
-def to_8bit(picture: Tensor) -> np.ndarray:
+def to_8bit(image: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] -> uint8 (H, W, 3), rounded."""
-    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def centre(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of a picture: (H, W, 3) -> (height, width, 3)."""
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+def centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of an image: (H, W, 3) -> (height, width, 3)."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
-class PairedPictures(Dataset[Sample]):
-    """Samples from pairs of files: whole pictures, or with ``augment`` what that makes of them.
+class PairedImages(Dataset[Sample]):
+    """Samples from pairs of files: whole images, or with ``augment`` what that makes of them.
 
     An item is asked for by its index or, in training, by (epoch, index) from ``EpochSampler``; all that is drawn for
-    it follows from these and ``seed``. A picture that cannot be read does not end the loading: in training another
+    it follows from these and ``seed``. An image that cannot be read does not end the loading: in training another
     pair takes its place, which is drawn in the same way, so that a resumed run draws the same.
 
     Args:
-        degrade: a key of data.degradations.DEGRADATIONS; the pictures are clean, and the inputs are made from them
-            after the augmentation.
+        degrade: a key of data.synthetic.degradations.DEGRADATIONS; the images are clean, and the inputs are made from
+            them after the augmentation.
         read: gives the pixels of a file, uint8 or uint16 (H, W, 3).
     """
 
@@ -63,7 +63,7 @@ class PairedPictures(Dataset[Sample]):
         augment: PairedCropFlip | None = None,
         seed: int = 0,
         degrade: str | None = None,
-        read: Callable[[Path], np.ndarray] = read_picture,
+        read: Callable[[Path], np.ndarray] = read_image,
     ) -> None:
         self.pairs = pairs
         self.augment = augment
@@ -80,7 +80,7 @@ class PairedPictures(Dataset[Sample]):
         for candidate in self._candidates(epoch, index):
             try:
                 return self._sample(self.pairs[candidate], epoch, index) | {"broken": broken}
-            except BrokenPicture as error:
+            except BrokenImage as error:
                 broken[str(error.path)] = str(error)
         return {"name": self.pairs[index].name, "broken": broken}
 
@@ -93,11 +93,11 @@ class PairedPictures(Dataset[Sample]):
     def _sample(self, pair: Pair, epoch: int, index: int) -> dict:
         input = self.read(pair.input)
         target = input if pair.target == pair.input else self.read(pair.target)
-        sizes = [f"{picture.shape[1]}x{picture.shape[0]}" for picture in (input, target)]
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (input, target)]
         if pair.centred:
             target = centre(target, *input.shape[:2])
         if input.shape != target.shape:  # a header can say something else than the pixels
-            raise BrokenPicture(pair.input, f"it has {sizes[0]} pixels, but its target {pair.target} {sizes[1]}")
+            raise BrokenImage(pair.input, f"it has {sizes[0]} pixels, but its target {pair.target} {sizes[1]}")
         if self.augment is None:
             input, target = to_tensor(input), to_tensor(target)
         else:
@@ -132,9 +132,9 @@ def train_loader(
 
     ``cache`` is the folder of a ``DecodedCache``.
     """
-    read = read_picture if cache is None else DecodedCache(cache).read
+    read = read_image if cache is None else DecodedCache(cache).read
     return DataLoader(
-        PairedPictures(pairs, PairedCropFlip(crop_size), seed, degrade, read),
+        PairedImages(pairs, PairedCropFlip(crop_size), seed, degrade, read),
         batch_sampler=sampler,
         collate_fn=joined,
         num_workers=_processes(num_workers),
@@ -145,9 +145,9 @@ def train_loader(
 
 
 def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
-    """Whole pictures one by one, in the order of ``pairs``: float32 (1, 3, H, W); see ``Sample`` for broken ones."""
+    """Whole images one by one, in the order of ``pairs``: float32 (1, 3, H, W); see ``Sample`` for broken ones."""
     return DataLoader(
-        PairedPictures(pairs),
+        PairedImages(pairs),
         batch_size=1,
         collate_fn=joined,
         num_workers=min(_processes(num_workers), len(pairs)),

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.pictures import SUFFIXES
+from data.images import SUFFIXES
 from utils.errors import InputError, listed
 
 Rule = tuple[str, str]
@@ -55,16 +55,16 @@ LAYOUTS: dict[str, tuple[Rule, ...]] = {
 }
 
 # Layouts whose published targets are larger than their inputs by a border: SOTS's indoor targets are 640x480, the
-# hazy pictures 620x460, and every published evaluation takes the targets' centre.
+# hazy images 620x460, and every published evaluation takes the targets' centre.
 CENTRED_TARGETS = ("reside",)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded picture and its target.
+    """A degraded image and its target.
 
     ``name`` is the input's path below the set's folder, without suffix. Of a target that is larger than its input
-    the centre counts where ``centred`` is set; otherwise the sizes must agree. Of a clean picture that is degraded
+    the centre counts where ``centred`` is set; otherwise the sizes must agree. Of a clean image that is degraded
     when it is loaded, input and target are the same file.
     """
 
@@ -78,7 +78,7 @@ def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
     """The pairs below ``folder``, sorted by name; ``layout`` is a key of LAYOUTS or a rule of one's own.
 
     Raises:
-        InputError: no such folder or layout, no pairs, or pictures without a partner (all are counted, some named).
+        InputError: no such folder or layout, no pairs, or images without a partner (all are counted, some named).
     """
     if isinstance(layout, str) and layout not in LAYOUTS:
         raise InputError(
@@ -86,32 +86,32 @@ def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
         )
     rules = LAYOUTS[layout] if isinstance(layout, str) else (layout,)
     folder = Path(folder)
-    pictures = pictures_below(folder)
+    images = images_below(folder)
     problems: dict[int, str] = {}
     for rule in rules:
-        pairs, problem = _apply(rule, pictures)
+        pairs, problem = _apply(rule, images)
         if pairs and not problem:
             return [replace(pair, centred=layout in CENTRED_TARGETS) for pair in pairs]
         if problem:
             problems.setdefault(len(pairs), problem)
     if not problems:
         raise InputError(
-            f"{folder}: no input pictures; layout {layout!r} looks for "
+            f"{folder}: no input images; layout {layout!r} looks for "
             + " or ".join(f"{input} with {target}" for input, target in rules)
         )
     raise InputError(problems[max(problems)])  # the rule that pairs the most says best what is missing
 
 
 def find_clean(folder: str | Path) -> list[Pair]:
-    """Every picture below ``folder`` as a pair with itself, to be degraded when it is loaded.
+    """Every image below ``folder`` as a pair with itself, to be degraded when it is loaded.
 
     Raises:
-        InputError: no such folder, or no pictures.
+        InputError: no such folder, or no images.
     """
-    pictures = pictures_below(Path(folder))
-    if not pictures:
-        raise InputError(f"{folder}: no pictures in the folder")
-    return [Pair(name, path, path) for name, path in pictures]
+    images = images_below(Path(folder))
+    if not images:
+        raise InputError(f"{folder}: no images in the folder")
+    return [Pair(name, path, path) for name, path in images]
 
 
 def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pair]:
@@ -121,9 +121,9 @@ def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pa
         InputError: as ``find_pairs``.
     """
     folders = [Path(input_folder), Path(target_folder)]
-    inputs, targets = (pictures_below(folder) for folder in folders)
+    inputs, targets = (images_below(folder) for folder in folders)
     if not inputs:
-        raise InputError(f"{folders[0]}: no pictures in the folder")
+        raise InputError(f"{folders[0]}: no images in the folder")
     targets = _match(targets, "{id}")
     same_name = _match(inputs, "{id}")
     by_prefix = _match(inputs, "{id}_*")
@@ -137,8 +137,8 @@ def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pa
     return _join(same_name, targets)
 
 
-def pictures_below(folder: Path) -> list[tuple[str, Path]]:
-    """(path below the folder without suffix, path) of each picture, sorted; links are followed, each once.
+def images_below(folder: Path) -> list[tuple[str, Path]]:
+    """(path below the folder without suffix, path) of each image, sorted; links are followed, each once.
 
     Raises:
         InputError: no such folder.
@@ -160,29 +160,29 @@ def pictures_below(folder: Path) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
-def _apply(rule: Rule, pictures: list[tuple[str, Path]]) -> tuple[list[Pair], str | None]:
+def _apply(rule: Rule, images: list[tuple[str, Path]]) -> tuple[list[Pair], str | None]:
     """The pairs that a rule makes, and what is wrong with the rest; ([], None) where it fits no input."""
-    inputs, targets = (_match(pictures, pattern) for pattern in rule)
+    inputs, targets = (_match(images, pattern) for pattern in rule)
     if not inputs:
         return [], None
     if "{" not in rule[0]:
         (inputs,), (targets,) = inputs.values(), targets.values() or [[]]
         if len(inputs) != len(targets):
-            what = f"{len(inputs)} pictures in {rule[0]} and {len(targets)} in {rule[1]}"
+            what = f"{len(inputs)} images in {rule[0]} and {len(targets)} in {rule[1]}"
             return [], f"{inputs[0][1].parent}: {what}, which are paired in sorted order"
         return [Pair(*input, target) for input, (_, target) in zip(inputs, targets, strict=True)], None
     pairs = _join(inputs, targets)
-    return pairs, _unpaired(inputs, targets) or _unplaced(pictures, inputs, targets)
+    return pairs, _unpaired(inputs, targets) or _unplaced(images, inputs, targets)
 
 
 Grouped = dict[tuple[str, ...], list[tuple[str, Path]]]
 
 
-def _match(pictures: list[tuple[str, Path]], pattern: str) -> Grouped:
-    """The pictures that fit a pattern, by the parts that stand for ``{...}``."""
+def _match(images: list[tuple[str, Path]], pattern: str) -> Grouped:
+    """The images that fit a pattern, by the parts that stand for ``{...}``."""
     compiled = _compile(pattern)
     matched = {}
-    for name, path in pictures:
+    for name, path in images:
         if match := compiled.fullmatch(name):
             parts = sorted(match.groupdict().items())
             key = tuple(str(int(value)) if part == "number" else value.casefold() for part, value in parts)
@@ -210,8 +210,8 @@ def _join(inputs: Grouped, targets: Grouped) -> list[Pair]:
 def _unpaired(inputs: Grouped, targets: Grouped) -> str | None:
     """What has no partner, or more targets than one."""
     for one, other, what in (
-        (inputs, targets, "input picture(s) without a target"),
-        (targets, inputs, "target picture(s) without an input"),
+        (inputs, targets, "input image(s) without a target"),
+        (targets, inputs, "target image(s) without an input"),
     ):
         if alone := sorted(str(path) for key in one.keys() - other.keys() for _, path in one[key]):
             return listed(alone, what)
@@ -219,9 +219,9 @@ def _unpaired(inputs: Grouped, targets: Grouped) -> str | None:
     return listed(sorted(double), "target(s) there twice") if double else None
 
 
-def _unplaced(pictures: list[tuple[str, Path]], inputs: Grouped, targets: Grouped) -> str | None:
-    """Pictures beside the paired ones whose names fit neither pattern."""
+def _unplaced(images: list[tuple[str, Path]], inputs: Grouped, targets: Grouped) -> str | None:
+    """Images beside the paired ones whose names fit neither pattern."""
     placed = {path for grouped in (inputs, targets) for found in grouped.values() for _, path in found}
     folders = {path.parent for path in placed}
-    rest = sorted(str(path) for _, path in pictures if path not in placed and path.parent in folders)
-    return listed(rest, "picture(s) with a name that does not fit the layout") if rest else None
+    rest = sorted(str(path) for _, path in images if path not in placed and path.parent in folders)
+    return listed(rest, "image(s) with a name that does not fit the layout") if rest else None

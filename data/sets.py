@@ -22,7 +22,7 @@ def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
     folder = resolve_folder(root, part.folders)
     if folder is None:
         wanted = root if not root.is_dir() else " or ".join(str(root / name) for name in part.folders)
-        raise InputError(f"{wanted}: no such folder; --data.root and the set's folder say where the pictures are")
+        raise InputError(f"{wanted}: no such folder; --data.root and the set's folder say where the images are")
     if isinstance(part, TrainSetConfig) and part.degrade is not None:
         return find_clean(folder)
     pairs = find_pairs(folder, part.layout)
@@ -49,7 +49,7 @@ def pairs_of_sets(root: str | Path, parts: dict[str, TestSetConfig]) -> dict[str
 
 
 def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[str, list[int]]:
-    """Where in the sorted order of a test set, from 0, the pictures of its subsets are.
+    """Where in the sorted order of a test set, from 0, the images of its subsets are.
 
     A subset whose file is not there is left out, which is printed.
 
@@ -68,7 +68,7 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: not a NumPy file of positions: {error}") from None
         if not set(positions.tolist()) <= set(range(1, count + 1)) or not len(positions):
-            raise InputError(f"{file}: it should hold positions from 1 to {count}, the number of pictures")
+            raise InputError(f"{file}: it should hold positions from 1 to {count}, the number of images")
         found[name] = [int(position) - 1 for position in positions]
     return found
 
@@ -97,11 +97,11 @@ def select_numbered(pairs: list[Pair], first: int, last: int) -> list[Pair]:
     for pair in pairs:
         number = re.match(r"\d+", pair.input.name)
         if number is None:
-            raise InputError(f"{pair.input}: the set is split by the number of its pictures, and this name has none")
+            raise InputError(f"{pair.input}: the set is split by the number of its images, and this name has none")
         if first <= int(number[0]) <= last:
             chosen.append(pair)
     if not chosen:
-        raise InputError(f"{pairs[0].input.parent}: no pictures with numbers from {first} to {last}")
+        raise InputError(f"{pairs[0].input.parent}: no images with numbers from {first} to {last}")
     return chosen
 
 
@@ -117,9 +117,9 @@ def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
     try:
         lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file; it lists the pictures of the split") from None
+        raise InputError(f"{file}: no such file; it lists the images of the split") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot read the list of the split's pictures: {error}") from None
+        raise InputError(f"{file}: cannot read the list of the split's images: {error}") from None
     whole = {pair.name.casefold(): [pair] for pair in pairs}
     ends: dict[str, list[Pair]] = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""What the pictures of a set are like: headers, damage, sizes, and targets that training and test share."""
+"""What the images of a set are like: headers, damage, sizes, and targets that training and test share."""
 
 import hashlib
 import multiprocessing
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from data.images import Header, image_header, read_image
 from data.layouts import Pair
-from data.pictures import Header, picture_header, read_picture
 from utils.errors import InputError, listed
 
 Found = TypeVar("Found")
@@ -23,10 +23,10 @@ LOOK_ALIKE = 10  # of 256 bits; photographs of different scenes differ in about 
 
 
 def check_pairs(pairs: Iterable[Pair]) -> None:
-    """Look at every picture's header, so that a run does not meet a broken one after hours.
+    """Look at every image's header, so that a run does not meet a broken one after hours.
 
     Raises:
-        InputError: a picture is unreadable or cut off, or a pair differs in size (all are counted, some named).
+        InputError: an image is unreadable or cut off, or a pair differs in size (all are counted, some named).
     """
     pairs = list(pairs)
     if problems := problems_of(pairs, headers_of(pairs)):
@@ -34,29 +34,29 @@ def check_pairs(pairs: Iterable[Pair]) -> None:
 
 
 def still_broken(problems: Mapping[str, str]) -> dict[str, str]:
-    """Of broken pictures, as file and problem, those that cannot be read yet."""
+    """Of broken images, as file and problem, those that cannot be read yet."""
     looks = {file: appearance(Path(file)) for file in problems}
     return {file: problem for file, problem in problems.items() if isinstance(looks[file], InputError)}
 
 
 def headers_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Header | InputError]:
-    """What the header of each picture says, or what is wrong with it; ``title`` is that of a progress bar."""
+    """What the header of each image says, or what is wrong with it; ``title`` is that of a progress bar."""
     with ThreadPoolExecutor(4) as pool:
         return _of_each(_header, pairs, pool, title)
 
 
 def appearances_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Appearance]:
-    """Decode each picture, on all cores, and return its ``appearance``."""
+    """Decode each image, on all cores, and return its ``appearance``."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), spawning) as pool:
         return _of_each(appearance, pairs, pool, title)
 
 
 def problems_of(pairs: Iterable[Pair], headers: dict[Path, Header | InputError]) -> list[str]:
-    """What would stop a run: unreadable pictures, and pairs whose sizes do not go together."""
+    """What would stop a run: unreadable images, and pairs whose sizes do not go together."""
     problems = []
     if broken := sorted(str(headers[path]) for path in _paths(pairs) if isinstance(headers[path], InputError)):
-        problems.append(listed(broken, "broken picture(s)"))
+        problems.append(listed(broken, "broken image(s)"))
     different = []
     for pair in pairs:
         input, target = headers[pair.input], headers[pair.target]
@@ -73,7 +73,7 @@ def shared_targets(
 ) -> list[tuple[Path, Path]]:
     """Targets of the test set that are training targets too: (test, training).
 
-    Those whose files are the same byte for byte (only files of equal length are read), and of the pictures whose
+    Those whose files are the same byte for byte (only files of equal length are read), and of the images whose
     appearance is given those that look alike.
     """
     known, tested = (sorted({pair.target for pair in pairs if pair.target.is_file()}) for pairs in (training, test))
@@ -96,30 +96,30 @@ def shared_targets(
 
 
 def appearance(path: Path) -> Appearance:
-    """256 bits, uint64 (4,), that say where a picture gets brighter from left to right; they survive compression.
+    """256 bits, uint64 (4,), that say where an image gets brighter from left to right; they survive compression.
 
-    None for a picture with next to no contrast, whose bits would be noise; for a broken one what is wrong with it.
+    None for an image with next to no contrast, whose bits would be noise; for a broken one what is wrong with it.
     """
     try:
-        picture = read_picture(path)
+        image = read_image(path)
     except InputError as error:
         return error
-    small = cv2.resize(picture.astype(np.float32).mean(2), (17, 16), interpolation=cv2.INTER_AREA)
-    if small.std() < np.iinfo(picture.dtype).max / 100:
+    small = cv2.resize(image.astype(np.float32).mean(2), (17, 16), interpolation=cv2.INTER_AREA)
+    if small.std() < np.iinfo(image.dtype).max / 100:
         return None
     return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
 
 
 def _header(path: Path) -> Header | InputError:
     try:
-        return picture_header(path)
+        return image_header(path)
     except InputError as error:
         return error
 
 
 def _of_each(look: Callable[[Path], Found], pairs: Iterable[Pair], pool: Executor, title: str | None) -> dict:
     paths = _paths(pairs)
-    bar = tqdm(total=len(paths), desc=title, unit="picture", leave=False, disable=title is None or None)
+    bar = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=title is None or None)
     with bar:
         found = {}
         for path, value in zip(paths, pool.map(look, paths, chunksize=16), strict=True):

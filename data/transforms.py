@@ -8,16 +8,16 @@ from data.sampler import derived_seed
 from utils.padding import extend
 
 
-def to_tensor(picture: np.ndarray) -> Tensor:
+def to_tensor(image: np.ndarray) -> Tensor:
     """uint8 or uint16 (H, W, 3) -> float32 (3, H, W) in [0, 1]."""
-    picture = np.ascontiguousarray(picture.transpose(2, 0, 1))
-    return torch.from_numpy(picture.astype(np.float32)) / np.iinfo(picture.dtype).max
+    image = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return torch.from_numpy(image.astype(np.float32)) / np.iinfo(image.dtype).max
 
 
 class PairedCropFlip:
-    """Random crop of ``size`` (height, width) and horizontal flip with probability 0.5, the same for both pictures.
+    """Random crop of ``size`` (height, width) and horizontal flip with probability 0.5, the same for both images.
 
-    Pictures smaller than the crop are extended to it by reflection.
+    Images smaller than the crop are extended to it by reflection.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -33,10 +33,10 @@ class PairedCropFlip:
             for have, want in zip(input.shape[:2], self.size, strict=True)
         )
         flips = bool(torch.rand(1, generator=generator) < 0.5)
-        pair = [self._crop(picture, top, left) for picture in (input, target)]
+        pair = [self._crop(image, top, left) for image in (input, target)]
         input, target = [crop.flip(-1) for crop in pair] if flips else pair
         return input, target
 
-    def _crop(self, picture: np.ndarray, top: int, left: int) -> Tensor:
+    def _crop(self, image: np.ndarray, top: int, left: int) -> Tensor:
         height, width = self.size
-        return extend(to_tensor(picture[top : top + height, left : left + width]), height, width)
+        return extend(to_tensor(image[top : top + height, left : left + width]), height, width)

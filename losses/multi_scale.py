@@ -18,7 +18,7 @@ class LossTerms(NamedTuple):
 def fft_l1(difference: Tensor) -> Tensor:
     """Mean of |Re| and |Im| over the unnormalised 2-D FFT of a real (N, C, H, W) difference.
 
-    The FFT is linear, so that one transform of the difference serves for two, and of a real picture its columns
+    The FFT is linear, so that one transform of the difference serves for two, and of a real image its columns
     v and W - v are conjugate: half the spectrum is computed and the columns that stand for two are counted twice.
     """
     width = difference.shape[-1]
@@ -45,7 +45,7 @@ class MultiScaleLoss(nn.Module):
         self.fft_weight = fft_weight
 
     def forward(self, outputs: list[Tensor], target: Tensor) -> LossTerms:
-        """outputs: pictures (N, 3, h, w) of any scales, in any precision; target (N, 3, H, W) in [0, 1]."""
+        """outputs: images (N, 3, h, w) of any scales, in any precision; target (N, 3, H, W) in [0, 1]."""
         content = fft = torch.zeros((), device=target.device)
         for output in outputs:
             size = output.shape[-2:]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from models.upsampling import upsample
 
 
-class PictureConv2d(nn.Conv2d):
-    """A convolution that stays float32 in mixed precision, for what reads the picture itself.
+class ImageConv2d(nn.Conv2d):
+    """A convolution that stays float32 in mixed precision, for what reads the image itself.
 
-    bf16 has coarser steps than 8-bit pictures, and thick haze leaves few of those.
+    bf16 has coarser steps than 8-bit images, and thick haze leaves few of those.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,29 +34,28 @@ def conv(
     return layer(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
 
 
-def through(module: Callable[[Tensor], Tensor], make: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """``module(make(*inputs))``, which keeps the inputs for the backward pass and makes the tensor between again.
+def recompute_gelu(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``module(gelu(x))``, which recomputes the GELU in the backward pass instead of keeping it.
 
-    Worth it where ``make`` is cheap and its inputs are kept anyway: a GELU before a convolution is a third of the
-    memory of a residual block and a hundredth of its time. A compiled graph chooses what to keep by itself.
+    x is kept for the GELU's own backward anyway. This saves a third of a residual block's memory for a hundredth of its
+    time (docs/performance.md). A compiler decides by itself what to keep.
     """
-    between = make(*inputs)
+    activation = gelu(x)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return module(between)
-    kept, place = [x.detach() for x in inputs], _place(between)
+        return module(activation)
+    kept, storage = x.detach(), _storage(activation)
 
     def pack(saved: Tensor) -> Tensor | None:
-        return None if _place(saved) == place else saved
+        return None if _storage(saved) == storage else saved
 
     def unpack(saved: Tensor | None) -> Tensor:
-        with torch.enable_grad():  # or ``gelu`` writes over what is kept
-            return make(*kept) if saved is None else saved
+        return F.gelu(kept) if saved is None else saved
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        return module(between)
+        return module(activation)
 
 
-def _place(x: Tensor) -> tuple:
+def _storage(x: Tensor) -> tuple:
     return x.data_ptr(), x.shape, x.stride()
 
 
@@ -68,9 +67,9 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def join(x: Tensor, skip: Tensor) -> Tensor:
-    """GELU(x), by ``gelu``, beside features of the same size: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
-    # Instance norm leaves its layout behind; side by side with it the others would lose theirs.
-    return torch.cat([gelu(x), skip.contiguous(memory_format=torch.channels_last)], dim=1)
+    """Concatenation of features of one size: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
+    # Instance norm returns contiguous features; concatenated with them, the result would not be channels-last.
+    return torch.cat([x, skip.contiguous(memory_format=torch.channels_last)], dim=1)
 
 
 def window_mean(x: Tensor, window: float) -> Tensor:
@@ -100,9 +99,9 @@ def _window_length(window: float, side: int) -> int:
 
 
 class LocalAttentionModule(nn.Module):
-    """Figure (e): a filter made from the picture itself, applied to the features and modulated by frequency.
+    """Figure (e): a filter made from the image itself, applied to the features and modulated by frequency.
 
-    From the mean over the picture a 1x1 convolution, batch norm and tanh make one K x K filter A for each picture
+    From the mean over the image a 1x1 convolution, batch norm and tanh make one K x K filter A for each image
     and each of ``groups`` groups of consecutive channels:
 
         A = tanh(BN(V mean(X)))                                                                     (3)
@@ -113,7 +112,7 @@ class LocalAttentionModule(nn.Module):
         A' = A_l + W (A - A_l)                                                                      (4)
         X * A' = W (X * A) - (W - 1) (X * A_l)                                                      (5)
 
-    X * A_l, the low frequencies, is taken as the mean over the whole picture or, with ``mean_window``, over a
+    X * A_l, the low frequencies, is taken as the mean over the whole image or, with ``mean_window``, over a
     window (see ``window_mean``); * is the convolution, its input padded by reflection. Writing w = W - 1, the
     result joins the features with the learned per-channel weights a and b:
 
@@ -122,7 +121,7 @@ class LocalAttentionModule(nn.Module):
     w (``modulation``), a (``filtered_weight``) and b (``identity_weight``) start at zero, so that the module starts
     as the identity, and A gets no gradient until a moves away from zero.
 
-    Every step after A is linear in X and constant over the picture: filter, modulation and identity collapse into
+    Every step after A is linear in X and constant over the image: filter, modulation and identity collapse into
     one depthwise filter, a (1 + w) A with 1 + b added to its centre, and the offset -a w mean(X). That one
     convolution is all the work that is done at full size, with no copy of each pixel's neighbourhood.
 
@@ -151,8 +150,8 @@ class LocalAttentionModule(nn.Module):
     def forward(self, x: Tensor, mean: Tensor | None = None, low: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter.
 
-        Where x is a part of a picture, ``mean`` (N, C, 1, 1) and the low frequencies ``low``, which are the mean or,
-        with ``mean_window``, (N, C, H, W), are given: those of the whole picture (see ``models.tiled``).
+        Where x is a part of an image, ``mean`` (N, C, 1, 1) and the low frequencies ``low``, which are the mean or,
+        with ``mean_window``, (N, C, H, W), are given: those of the whole image (see ``inference.tiled``).
         """
         if mean is None:
             mean = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
@@ -179,16 +178,16 @@ class LocalAttentionModule(nn.Module):
     def filter_of(self, mean: Tensor) -> Tensor:
         """The filter A from the mean of the features: (N, C, 1, 1) -> (N, groups K K, 1, 1), in (-1, 1).
 
-        In float32 always: the norm magnifies the differences between pictures, and with them any rounding of the mean.
+        In float32 always: the norm magnifies the differences between images, and with them any rounding of the mean.
         """
         with torch.autocast(mean.device.type, enabled=False):
             return torch.tanh(self.norm(self.project(mean)))
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes its running statistics for a batch of one picture, as in evaluation.
+    """Batch norm that takes its running statistics for a batch of one image, as in evaluation.
 
-    One value per channel has no variance: with a batch size of 1, or for the last picture of an epoch. A batch that is
+    One value per channel has no variance: with a batch size of 1, or for the last image of an epoch. A batch that is
     not finite leaves the running statistics as they are.
     """
 
@@ -206,7 +205,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def filter_each(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter each channel of each picture with its own odd K x K kernel, borders reflected.
+    """Filter each channel of each image with its own odd K x K kernel, borders reflected.
 
     x (N, C, H, W) and kernel (N, C, K, K) -> (N, C, H, W): a depthwise convolution over N C channels.
     """
@@ -270,4 +269,4 @@ class MultiScaleModule(nn.Module):
                 y.add_(upsample(coarser, y.shape[-2:]))
             coarser = attention(scale_conv(y))
             total = upsample(coarser, size).add_(total)
-        return through(self.conv_out, gelu, total)
+        return self.conv_out(gelu(total))

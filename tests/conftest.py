@@ -13,11 +13,11 @@ import pytest
 import skimage.data
 import torch
 
-from data.degradations import haze
-from data.depth import smooth_depth
-from data.pictures import write_picture
+from data.images import write_image
+from data.synthetic.degradations import haze
+from data.synthetic.depth import smooth_depth
 from models import build_model
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint_files import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -46,7 +46,7 @@ def released_state_dict(file: str) -> dict[str, torch.Tensor]:
 
 
 def formula_images(seed: int, n: int = 4, height: int = 64, width: int = 96) -> torch.Tensor:
-    """The reference pictures (n, 3, height, width)."""
+    """The reference images (n, 3, height, width)."""
     random = np.random.RandomState(seed)
     y, x = np.mgrid[:height, :width]
     images = np.empty((n, 3, height, width), np.float32)
@@ -96,11 +96,11 @@ def write_reside(root: Path, hazes: int = 2, test_hazes: int = 2) -> Path:
     }
     for split, names in photographs.items():
         for number, name, count in names:
-            picture = cv2.resize(getattr(skimage.data, name)(), (100, 70), interpolation=cv2.INTER_AREA)
-            write_picture(root / split / "gt" / f"{number}.png", picture)
+            image = cv2.resize(getattr(skimage.data, name)(), (100, 70), interpolation=cv2.INTER_AREA)
+            write_image(root / split / "gt" / f"{number}.png", image)
             for index in range(count):
-                hazy = haze(picture / np.float32(255), smooth_depth(70, 100, rng), rng.uniform(0.6, 1.8), 0.9)
-                write_picture(root / split / "hazy" / f"{number}_{index + 1}.png", np.uint8(hazy * 255))
+                hazy = haze(image / np.float32(255), smooth_depth(70, 100, rng), rng.uniform(0.6, 1.8), 0.9)
+                write_image(root / split / "hazy" / f"{number}_{index + 1}.png", np.uint8(hazy * 255))
     return root
 
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import skimage.data
 
-from data.degradations import DEGRADATIONS
-from data.pictures import write_picture
+from data.images import write_image
+from data.synthetic.degradations import DEGRADATIONS
 
 TRAIN, TEST = (1, 2, 3), (51, 52)
 HEIGHT, WIDTH = 72, 80
@@ -97,23 +97,23 @@ SHAPES: dict[str, tuple[str, list[tuple[str, str, tuple[int, ...]]]]] = {
 
 def photograph(number: int) -> np.ndarray:
     """A different part of a photograph for each number: uint8 (72, 80, 3)."""
-    picture = cv2.resize(skimage.data.coffee(), (400, 267), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(skimage.data.coffee(), (400, 267), interpolation=cv2.INTER_AREA)
     top, left = number * 37 % (267 - HEIGHT), number * 71 % (400 - WIDTH)
-    return picture[top : top + HEIGHT, left : left + WIDTH]
+    return image[top : top + HEIGHT, left : left + WIDTH]
 
 
 def write_shape(name: str, root: Path) -> Path:
-    """Write the data set of ``configs/NAME.yaml``, with the files beside its pictures that it comes with."""
+    """Write the data set of ``configs/NAME.yaml``, with the files beside its images that it comes with."""
     degradation, parts = SHAPES[name]
     rng = np.random.default_rng(0)
     for input, target, numbers in parts:
         for number in numbers:
             clean = photograph(number).astype(np.float32) / 255
             degraded = DEGRADATIONS[degradation](clean, rng)
-            for file, picture in ((input, degraded), (target, clean)):
+            for file, image in ((input, degraded), (target, clean)):
                 depth = np.uint16 if name == "defocus_dpdd" else np.uint8
-                values = np.round(picture * np.iinfo(depth).max).astype(depth)
-                write_picture(root / file.format(number), values)
+                values = np.round(image * np.iinfo(depth).max).astype(depth)
+                write_image(root / file.format(number), values)
     if name == "defocus_dpdd":
         np.save(root / "test_c" / "indoor_labels.npy", np.array([2]))
         np.save(root / "test_c" / "outdoor_labels.npy", np.array([1]))

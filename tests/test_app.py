@@ -12,7 +12,7 @@ from conftest import assert_refused, command_of, run_script
 from PIL import Image
 from test_restore import PHOTO, PROFILE
 
-from models import load_pretrained
+from inference import Restorer
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -42,13 +42,13 @@ def page_address(small_weights, tmp_path):
 
 
 @pytest.mark.extra
-def test_a_picture_is_dropped_compared_and_downloaded(page_address, small_weights, tmp_path):
+def test_a_image_is_dropped_compared_and_downloaded(page_address, small_weights, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-extra.txt")
     pytest.importorskip("gradio", reason="pip install -r requirements-extra.txt")
     if BROWSER is None:
         pytest.skip("there is no chromium: apt-get install chromium")
     Image.fromarray(PHOTO).save(tmp_path / "photo.png", icc_profile=PROFILE)
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS.split())
         page = browser.new_page()
@@ -61,7 +61,7 @@ def test_a_picture_is_dropped_compared_and_downloaded(page_address, small_weight
         page.set_input_files("input[type=file]", tmp_path / "text.png")
         page.get_by_text("text.png").first.wait_for()
         restore.click()
-        page.get_by_text("not a picture").wait_for()
+        page.get_by_text("not an image").wait_for()
 
         page.get_by_role("button", name="Clear").or_(page.get_by_label("Clear")).first.click()
         page.set_input_files("input[type=file]", tmp_path / "photo.png")
@@ -84,7 +84,7 @@ def test_a_picture_is_dropped_compared_and_downloaded(page_address, small_weight
     assert all(url.startswith((page_address, "data:", "blob:")) for url in asked)
     with Image.open(io.BytesIO(restored)) as image:
         assert image.info["icc_profile"] == PROFILE
-        expected = load_pretrained(small_weights, "cpu").restore(PHOTO).astype(int)
+        expected = Restorer(small_weights, "cpu").restore(PHOTO).astype(int)
         assert np.abs(np.asarray(image) - expected).max() <= 1
 
 

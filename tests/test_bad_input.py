@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.datasets import evaluation_loader, train_loader
+from data.images import image_header, read_image, write_image
 from data.layouts import find_pairs, pair_folders
-from data.photo_files import read_photograph
-from data.pictures import picture_header, read_picture, write_picture
 from data.sampler import EpochSampler
-from utils.config import Config, ScriptParser, config_of
+from inference.photo_files import read_photograph
+from utils.cli import ScriptParser, config_of
+from utils.config import Config
 from utils.errors import InputError
 
 few = settings(
@@ -144,21 +145,21 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (12, 17, 3), np.uint8)
 
 
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
     content = io.BytesIO()
-    picture.save(content, kind, **options)
+    image.save(content, kind, **options)
     return content.getvalue()
 
 
-def sound_pictures() -> dict[str, bytes]:
-    """Every kind of picture that cameras, scanners and programs write."""
+def sound_images() -> dict[str, bytes]:
+    """Every kind of image that cameras, scanners and programs write."""
     photo = Image.fromarray(PIXELS)
     turned = Image.Exif()
     turned[0x0112] = 6
     deep = PIXELS.astype(np.uint16) * 257
     pages = io.BytesIO()
     tifffile.imwrite(pages, np.stack([PIXELS, PIXELS]), photometric="rgb")
-    pictures = {
+    images = {
         "rgb.png": encoded(photo, "PNG"),
         "rgb.jpg": encoded(photo, "JPEG"),
         "progressive.jpg": encoded(photo, "JPEG", progressive=True),
@@ -180,42 +181,42 @@ def sound_pictures() -> dict[str, bytes]:
         "high.jpg": encoded(Image.new("RGB", (2, 30_000)), "JPEG"),
     }
     for mode in ("1", "L", "LA", "P", "RGBA"):
-        pictures[f"{mode}.png"] = encoded(photo.convert(mode), "PNG")
-    return pictures
+        images[f"{mode}.png"] = encoded(photo.convert(mode), "PNG")
+    return images
 
 
 BYTES = st.integers(0, 255)
 STARTS = [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"RIFF", b"GIF89a"]
-SOUND = sound_pictures()
+SOUND = sound_images()
 
 
 def look(path: Path, whole: bool = False) -> None:
-    """Each reader gives a picture or an InputError that names the file; of whole files all agree on the size."""
+    """Each reader gives an image or an InputError that names the file; of whole files all agree on the size."""
     found = []
-    for read in (picture_header, read_picture, read_photograph):
+    for read in (image_header, read_image, read_photograph):
         try:
             found.append(read(path))
         except InputError as error:
             found.append(error)
     for error in found:
         assert not isinstance(error, InputError) or (str(path) in str(error) and "\n" not in str(error))
-    header, picture, photograph = (None if isinstance(item, InputError) else item for item in found)
-    if picture is not None:
-        assert picture.dtype in (np.uint8, np.uint16)
+    header, image, photograph = (None if isinstance(item, InputError) else item for item in found)
+    if image is not None:
+        assert image.dtype in (np.uint8, np.uint16)
     if whole:
-        assert picture.shape == (header.height, header.width, 3)
+        assert image.shape == (header.height, header.width, 3)
         assert photograph.colour.shape[:2] == (header.height, header.width)
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_every_kind_of_picture_is_read(tmp_path, name):
+def test_every_kind_of_image_is_read(tmp_path, name):
     (tmp_path / name).write_bytes(SOUND[name])
     look(tmp_path / name, whole=True)
 
 
 @settings(few, max_examples=150)
 @given(st.sampled_from(sorted(SOUND)), st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), BYTES), max_size=4))
-def test_damaged_pictures(tmp_path, name, length, changes):
+def test_damaged_images(tmp_path, name, length, changes):
     """Cut off anywhere, and with any bytes changed."""
     content = bytearray(SOUND[name])
     for position, value in changes:
@@ -229,7 +230,7 @@ def test_damaged_pictures(tmp_path, name, length, changes):
     st.binary(max_size=40),
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"RIFF", b"GIF89a"]),
 )
-def test_bytes_that_are_no_picture(tmp_path, content, start):
+def test_bytes_that_are_no_image(tmp_path, content, start):
     (tmp_path / "a.png").write_bytes(start + content)
     look(tmp_path / "a.png")
 
@@ -241,12 +242,12 @@ def test_names_that_are_no_file(tmp_path):
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "empty.png").touch()
     for path in [*tmp_path.iterdir(), tmp_path / ("a" * 300 + ".png"), Path("/dev/zero"), Path("/proc/self/mem")]:
-        for read in (picture_header, read_picture, read_photograph):
+        for read in (image_header, read_image, read_photograph):
             with pytest.raises(InputError):
                 read(path)
 
 
-def test_a_picture_larger_than_any_memory(tmp_path):
+def test_a_image_larger_than_any_memory(tmp_path):
     for name, content in (("bomb.png", SOUND["rgb.png"]), ("bomb.bmp", SOUND["rgb.bmp"])):
         content = bytearray(content)
         if name == "bomb.png":
@@ -255,7 +256,7 @@ def test_a_picture_larger_than_any_memory(tmp_path):
         else:
             content[18:26] = (40_000).to_bytes(4, "little") * 2
         (tmp_path / name).write_bytes(content)
-        for read in (picture_header, read_picture, read_photograph):
+        for read in (image_header, read_image, read_photograph):
             with pytest.raises(InputError, match="40000x40000 are more than 500 megapixels"):
                 read(tmp_path / name)
 
@@ -278,10 +279,10 @@ NAMES = [
 
 @pytest.fixture
 def oddly_named(tmp_path):
-    """Pairs of pictures with names that file systems allow."""
+    """Pairs of images with names that file systems allow."""
     for name in NAMES:
         for side in ("input", "target"):
-            write_picture(tmp_path / "set" / side / f"{name}.png", np.tile(PIXELS, (6, 4, 1)))
+            write_image(tmp_path / "set" / side / f"{name}.png", np.tile(PIXELS, (6, 4, 1)))
     return tmp_path / "set"
 
 
@@ -323,7 +324,7 @@ def test_odd_names_are_trained_on(oddly_named, tmp_path):
     (oddly_named / "input" / f"{NAMES[6]}.png").write_bytes(content)
     result = run_script("train.py", *common)
     assert result.returncode == 0, result.stderr
-    assert f"warning: {oddly_named}/input/no-\\udcff\\udcfe-text.png: not a readable picture" in result.stderr
+    assert f"warning: {oddly_named}/input/no-\\udcff\\udcfe-text.png: not a readable image" in result.stderr
     resumed = run_script("train.py", *common, "--resume=auto")
     assert resumed.returncode == 0, resumed.stderr
 

@@ -8,12 +8,12 @@ import pytest
 from conftest import run_script
 
 from benchmarks.embedded import is_ahead, table
-from data.benchmark import TASKS, write_benchmark
+from data.images import read_image
 from data.layouts import find_pairs
-from data.photographs import PHOTOGRAPHS, photographs
-from data.pictures import read_picture
 from data.sets import pairs_of_set, pairs_of_sets, subset_positions
-from utils.config import ScriptParser, config_of
+from data.synthetic.benchmark import TASKS, write_benchmark
+from data.synthetic.photographs import PHOTOGRAPHS, photographs
+from utils.cli import ScriptParser, config_of
 
 FEW = {"train": 1, "validation": 1, "test": 2}
 
@@ -39,22 +39,22 @@ def test_data_pairs_up_under_the_real_layouts_with_unseen_test_photographs(bench
     sets = pairs_of_sets(root, config.data.test)
     assert len(train) == len(PHOTOGRAPHS["train"]) * (2 if task == "dehazing" else 1)
     bits = np.uint16 if task == "defocus" else np.uint8
-    test_pictures = [picture for _, picture, _ in photographs("test")]
+    test_images = [image for _, image, _ in photographs("test")]
     if task == "dehazing":
-        test_pictures = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in test_pictures]
+        test_images = [cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for p in test_images]
     for pairs in sets.values():
-        assert len(pairs) == 2 * len(test_pictures)
+        assert len(pairs) == 2 * len(test_images)
         for pair in pairs:
-            degraded, target = read_picture(pair.input), read_picture(pair.target)
+            degraded, target = read_image(pair.input), read_image(pair.target)
             assert degraded.dtype == target.dtype == bits
             as_8bit = target // 257 if task == "defocus" else target
-            assert any(np.array_equal(as_8bit, picture) for picture in test_pictures)
+            assert any(np.array_equal(as_8bit, image) for image in test_images)
             assert degraded.shape == target.shape
             assert not np.array_equal(degraded, target)
     for pair in train:
-        shape = read_picture(pair.target).shape
-        assert shape == read_picture(pair.input).shape
-        assert shape not in [picture.shape for picture in test_pictures]
+        shape = read_image(pair.target).shape
+        assert shape == read_image(pair.input).shape
+        assert shape not in [image.shape for image in test_images]
 
 
 def test_defocus_has_dpdds_labels_validation_set_and_odd_and_even_names(benchmark_data):
@@ -65,15 +65,15 @@ def test_defocus_has_dpdds_labels_validation_set_and_odd_and_even_names(benchmar
         assert int(pair.target.stem[4:]) == int(pair.input.stem[4:]) + 1
     positions = subset_positions(root, config.data.test[name], len(pairs))
     assert positions == {"indoor": [0, 1], "outdoor": [2, 3]}
-    coffee = next(picture for _, picture, _ in photographs("test"))
-    assert np.array_equal(read_picture(pairs[0].target) // 257, coffee)
+    coffee = next(image for _, image, _ in photographs("test"))
+    assert np.array_equal(read_image(pairs[0].target) // 257, coffee)
     assert len(find_pairs(root / "val_c", "dpdd")) == len(PHOTOGRAPHS["validation"])
 
 
 def test_rain_sets_differ_in_strength(benchmark_data):
     def change(name):
         pairs = find_pairs(benchmark_data / "deraining" / "test" / name, "plain")
-        return np.mean([np.abs(read_picture(p.input) / 255 - read_picture(p.target) / 255).mean() for p in pairs])
+        return np.mean([np.abs(read_image(p.input) / 255 - read_image(p.target) / 255).mean() for p in pairs])
 
     assert change("Rain100H") > 3 * change("Rain100L")
 
@@ -105,7 +105,7 @@ def test_the_table_has_all_scores_and_tells_who_is_ahead():
 
 @pytest.mark.slow
 def test_the_script_trains_scores_and_goes_on_with_what_is_missing(tmp_path):
-    command = f"benchmarks/embedded.py --output {tmp_path / 'out'} --data {tmp_path / 'data'} --epochs 2 --tasks"
+    command = f"-m benchmarks.embedded --output {tmp_path / 'out'} --data {tmp_path / 'data'} --epochs 2 --tasks"
     first = run_script(command, "desnowing")
     result = json.loads((tmp_path / "out" / "desnowing" / "result.json").read_text())
     assert first.returncode == (0 if is_ahead(result) else 1)
@@ -117,5 +117,5 @@ def test_the_script_trains_scores_and_goes_on_with_what_is_missing(tmp_path):
     lines = (tmp_path / "out" / "benchmark.md").read_text().splitlines()
     assert [line.split()[1] for line in lines[2:4]] == ["desnowing", "deblurring"]
     assert json.loads((tmp_path / "out" / "desnowing" / "result.json").read_text()) == result
-    sheet = read_picture(tmp_path / "out" / "benchmark.jpg")
+    sheet = read_image(tmp_path / "out" / "benchmark.jpg")
     assert sheet.shape[0] == 2 * 240 + 6

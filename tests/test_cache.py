@@ -1,4 +1,4 @@
-"""The cache of decoded pictures, and the clock that shows what waiting for data costs."""
+"""The cache of decoded images, and the clock that shows what waiting for data costs."""
 
 import os
 import resource
@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.cache import DecodedCache
 from data.datasets import train_loader
+from data.images import read_image, write_image
 from data.layouts import find_clean, find_pairs
-from data.pictures import read_picture, write_picture
 from data.sampler import EpochSampler
-from utils.waiting import TimedWaiting
+from training.watch import TimedLoader
 
 CHELSEA = skimage.data.chelsea()
 
@@ -38,17 +38,17 @@ def assert_same(batches, others):
 
 
 def destroy(path):
-    """Overwrite a picture so that its length and time of change stay: only what was decoded before still has it."""
+    """Overwrite an image so that its length and time of change stay: only what was decoded before still has it."""
     status = path.stat()
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_samples_are_the_same_with_a_cache_and_each_picture_is_decoded_once(reside, tmp_path, workers):
+def test_samples_are_the_same_with_a_cache_and_each_image_is_decoded_once(reside, tmp_path, workers):
     pairs = find_pairs(reside / "train", "reside")
     deep = reside / "train" / "gt" / "12.png"
-    write_picture(deep, read_picture(deep) * np.uint16(257) + np.uint16(5))
+    write_image(deep, read_image(deep) * np.uint16(257) + np.uint16(5))
     expected = load(pairs, cache=None)
     cache = tmp_path / "made" / "cache"
     assert_same(load(pairs, cache, workers), expected)
@@ -67,23 +67,23 @@ def test_degraded_inputs_are_the_same_with_a_cache(reside, tmp_path):
         assert_same(load(pairs, tmp_path / "cache", degrade="rain"), expected)
 
 
-def test_a_changed_picture_is_decoded_anew(tmp_path):
-    path = tmp_path / "picture.png"
-    write_picture(path, CHELSEA)
+def test_a_changed_image_is_decoded_anew(tmp_path):
+    path = tmp_path / "image.png"
+    write_image(path, CHELSEA)
     cache = DecodedCache(tmp_path / "cache")
     assert np.array_equal(cache.read(path), CHELSEA)
     destroy(path)
     assert np.array_equal(cache.read(path), CHELSEA)
-    write_picture(path, CHELSEA[::-1])
+    write_image(path, CHELSEA[::-1])
     assert np.array_equal(cache.read(path), CHELSEA[::-1])
     moved = path.rename(tmp_path / "moved.png")
-    write_picture(path, CHELSEA[:, ::-1])
+    write_image(path, CHELSEA[:, ::-1])
     assert np.array_equal(cache.read(moved), CHELSEA[::-1])
 
 
 def test_damaged_files_of_the_cache_are_made_anew(tmp_path):
-    path = tmp_path / "picture.png"
-    write_picture(path, CHELSEA)
+    path = tmp_path / "image.png"
+    write_image(path, CHELSEA)
     cache = DecodedCache(tmp_path / "cache")
     cache.read(path)
     (file,) = cache.folder.iterdir()
@@ -96,9 +96,9 @@ def test_damaged_files_of_the_cache_are_made_anew(tmp_path):
 
 
 def test_when_a_file_cannot_be_written_one_warning_says_so_and_loading_goes_on(tmp_path, capfd):
-    """A limit on the length of files stands for the full disk: a write fails in the middle of a picture."""
+    """A limit on the length of files stands for the full disk: a write fails in the middle of an image."""
     for number in range(8):
-        write_picture(tmp_path / "clean" / f"{number}.png", CHELSEA)
+        write_image(tmp_path / "clean" / f"{number}.png", CHELSEA)
     pairs = find_clean(tmp_path / "clean")
     expected = load(pairs, None)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -125,7 +125,7 @@ class Slow(Dataset):
 
 
 def test_only_the_wait_for_a_batch_is_counted():
-    batches = TimedWaiting(DataLoader(Slow(), batch_size=2))
+    batches = TimedLoader(DataLoader(Slow(), batch_size=2))
     for epoch in range(2):
         assert [batch.tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]], epoch
     waited = batches.take()

@@ -8,7 +8,7 @@ from conftest import ROOT, assert_refused, run_script, write_reside
 from PIL import Image
 from shapes import write_shape
 
-from data.pictures import read_picture, write_picture
+from data.images import read_image, write_image
 from data.survey import appearance
 
 
@@ -17,7 +17,7 @@ def check(name, root, *options):
 
 
 def test_a_good_set_is_described(reside):
-    grey = cv2.cvtColor(read_picture(reside / "train" / "hazy" / "10_1.png"), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(read_image(reside / "train" / "hazy" / "10_1.png"), cv2.COLOR_RGB2GRAY)
     Image.fromarray(grey).save(reside / "train" / "hazy" / "10_1.png")
     result = check("dehazing_its", reside, "--decode")
     assert (result.returncode, result.stderr) == (0, "")
@@ -35,11 +35,11 @@ def test_a_good_set_is_described(reside):
 def test_everything_that_is_wrong_is_named_at_once(reside):
     train, test = reside / "train", reside / "test"
     (train / "hazy" / "10_1.png").write_bytes((train / "hazy" / "10_1.png").read_bytes()[:-100])
-    write_picture(train / "gt" / "11.png", np.zeros((10, 10, 3), np.uint8))
+    write_image(train / "gt" / "11.png", np.zeros((10, 10, 3), np.uint8))
     (test / "gt" / "20.png").rename(test / "gt" / "21.png")
     result = check("dehazing_its", reside)
     assert_refused(result, "3 problems", "10_1.png")
-    for line in ("1 broken picture: ", "2 pairs of different size: ", "2 input pictures without a target: "):
+    for line in ("1 broken image: ", "2 pairs of different size: ", "2 input images without a target: "):
         assert line in result.stdout
 
 
@@ -49,7 +49,7 @@ def test_damage_inside_is_found_by_decoding(reside):
     content[60:2000] = bytes(1940)
     path.write_bytes(content)
     assert check("dehazing_its", reside).returncode == 0
-    assert_refused(check("dehazing_its", reside, "--decode"), "1 broken picture", path)
+    assert_refused(check("dehazing_its", reside, "--decode"), "1 broken image", path)
 
 
 def test_targets_shared_between_training_and_test(tmp_path):
@@ -62,7 +62,7 @@ def test_targets_shared_between_training_and_test(tmp_path):
     assert known in result.stdout
 
     root = write_reside(tmp_path / "reside")
-    target = read_picture(root / "train" / "gt" / "11.png")
+    target = read_image(root / "train" / "gt" / "11.png")
     Image.fromarray(target).save(root / "test" / "gt" / "20.jpg", quality=80)
     (root / "test" / "gt" / "20.png").unlink()
     assert check("dehazing_its", root).returncode == 0
@@ -73,15 +73,15 @@ def test_targets_shared_between_training_and_test(tmp_path):
 def test_appearance_survives_compression_and_tells_scenes_apart(tmp_path, scale, quality):
     bits = {}
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        picture = getattr(skimage.data, name)()
-        write_picture(tmp_path / f"{name}.png", picture)
-        small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        image = getattr(skimage.data, name)()
+        write_image(tmp_path / f"{name}.png", image)
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         Image.fromarray(small).save(tmp_path / f"{name}.jpg", quality=quality)
         bits[name] = appearance(tmp_path / f"{name}.png")
         assert np.bitwise_count(bits[name] ^ appearance(tmp_path / f"{name}.jpg")).sum() <= 10
     others = [np.bitwise_count(bits[a] ^ bits[b]).sum() for a in bits for b in bits if a < b]
     assert min(others) > 60
-    write_picture(tmp_path / "flat.png", np.full((50, 50, 3), 7, np.uint8))
+    write_image(tmp_path / "flat.png", np.full((50, 50, 3), 7, np.uint8))
     assert appearance(tmp_path / "flat.png") is None
 
 

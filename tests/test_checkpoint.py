@@ -8,16 +8,10 @@ import safetensors.torch
 import torch
 from conftest import assert_refused, formula_images, released_state_dict, run_script
 
-from models import IRNeXt, build_model
-from utils.checkpoint import (
-    convert,
-    kept_checkpoints,
-    load_model,
-    load_weights,
-    resume_training,
-    save_checkpoint,
-    training_state,
-)
+from models import IRNeXt, build_model, load_model, load_weights
+from models.convert import convert
+from training.resume import resume_training, training_state
+from utils.checkpoint_files import kept_checkpoints, save_checkpoint
 from utils.errors import InputError
 
 OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
@@ -93,7 +87,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
         "text.pt": b"not a checkpoint",
         "empty.pt": b"",
         **{f"cut{length}.pt": whole[:length] for length in (1, 10, 500, 5000, len(whole) // 2, len(whole) - 1)},
-        "picture.pt": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "image.pt": b"\x89PNG\r\n\x1a\n" + bytes(100),
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -184,7 +178,7 @@ WRONG_STATES = {
     "embed.weight has the shape": lambda state: state["model"].update({"embed.weight": torch.zeros(2)}),
     "embed.bias is missing": lambda state: state["model"].pop("embed.bias"),
     "in optimizer are not finite": lambda state: state["optimizer"].update(state={0: torch.tensor(float("nan"))}),
-    "cannot go on": lambda state: state["optimizer"].update(param_groups=[{"params": [0, 1]}]),
+    "cannot resume": lambda state: state["optimizer"].update(param_groups=[{"params": [0, 1]}]),
     "not a checkpoint of this project": lambda state: state["model"].update({"embed.bias": "text"}),
 }
 
@@ -202,7 +196,7 @@ def test_a_foreign_or_incomplete_run_is_refused(tmp_path, words):
 
 
 def test_conversion_there_and_back_keeps_the_network(tmp_path, released_file, small_weights):
-    result = run_script("-m utils.checkpoint", "convert", released_file, tmp_path / "its.safetensors")
+    result = run_script("-m models.convert", released_file, tmp_path / "its.safetensors")
     assert result.returncode == 0, result.stderr
     convert(tmp_path / "its.safetensors", tmp_path / "its.pt")
     convert(tmp_path / "its.pt", tmp_path / "back.pkl")
@@ -227,7 +221,7 @@ def test_conversion_that_cannot_be_is_refused(tmp_path):
     ablation = saved(tmp_path / "ablation.pt", build_model(**OPTIONS))
     with pytest.raises(InputError, match="cannot say which network this is"):
         convert(ablation, tmp_path / "ablation.pkl")
-    assert_refused(run_script("-m utils.checkpoint", "convert", ablation, tmp_path / "a.zip"), "a.zip", ".safetensors")
+    assert_refused(run_script("-m models.convert", ablation, tmp_path / "a.zip"), "a.zip", ".safetensors")
 
 
 def test_safetensors_that_are_no_weights_are_named(tmp_path):

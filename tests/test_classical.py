@@ -6,8 +6,8 @@ import skimage.data
 from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks.classical import METHODS, Method, dark_channel_prior, deconvolve, guided_filter, median_filter
-from data.degradations import disc, haze, motion_blur, rain
-from data.depth import smooth_depth
+from data.synthetic.degradations import disc, haze, motion_blur, rain
+from data.synthetic.depth import smooth_depth
 
 COFFEE = skimage.data.coffee().astype(np.float32)[100:300, 200:440] / 255
 
@@ -41,7 +41,7 @@ def test_the_median_takes_thin_streaks_away():
 
 def test_fit_chooses_the_parameters_that_restore_best():
     method = Method(
-        "a gain", lambda picture, gain, offset: picture * gain + offset, {"gain": (1, 2, 3), "offset": (0, 0.1)}
+        "a gain", lambda image, gain, offset: image * gain + offset, {"gain": (1, 2, 3), "offset": (0, 0.1)}
     )
     pairs = [(COFFEE / 3, COFFEE), (COFFEE / 3.1, COFFEE)]
     restore, parameters = method.fit(pairs)
@@ -51,18 +51,18 @@ def test_fit_chooses_the_parameters_that_restore_best():
 
 @pytest.mark.parametrize("task", METHODS)
 @pytest.mark.parametrize("height, width", [(64, 64), (90, 131)])
-def test_every_method_takes_float_pictures_of_any_content(task, height, width):
-    for picture in (
+def test_every_method_takes_float_images_of_any_content(task, height, width):
+    for image in (
         COFFEE[:height, :width],
         np.zeros((height, width, 3), np.float32),
         np.ones((height, width, 3), np.float32),
     ):
         for choice in (0, -1):
             restored = METHODS[task].restore(
-                picture, **{key: values[choice] for key, values in METHODS[task].values.items()}
+                image, **{key: values[choice] for key, values in METHODS[task].values.items()}
             )
             assert restored.dtype == np.float32
-            assert restored.shape == picture.shape
+            assert restored.shape == image.shape
             assert np.isfinite(restored).all()
             assert restored.min() >= 0
             assert restored.max() <= 1

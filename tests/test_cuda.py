@@ -21,10 +21,9 @@ from conftest import (
 
 from benchmarks.speed import started, work_of
 from losses import MultiScaleLoss
-from models import IRNeXt, build_model
-from utils.checkpoint import load_weights
+from models import IRNeXt, build_model, load_weights
+from training.watch import Meter
 from utils.distributed import Group
-from utils.health import Steps
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
 DEVICE = torch.device("cuda")

@@ -1,4 +1,4 @@
-"""Pictures, layouts, samples and the order they come in."""
+"""Images, layouts, samples and the order they come in."""
 
 import os
 
@@ -13,13 +13,13 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from data.datasets import PairedPictures, train_loader
-from data.degradations import haze
-from data.depth import depth_from_disparity, smooth_depth
+from data.datasets import PairedImages, train_loader
+from data.images import image_header, read_image, write_image
 from data.layouts import Pair, find_pairs, pair_folders
-from data.pictures import picture_header, read_picture, write_picture
 from data.sampler import EpochSampler, derived_seed
 from data.survey import check_pairs
+from data.synthetic.degradations import haze
+from data.synthetic.depth import depth_from_disparity, smooth_depth
 from data.transforms import PairedCropFlip, to_tensor
 from utils.errors import InputError
 from utils.padding import extend
@@ -27,34 +27,34 @@ from utils.padding import extend
 CHELSEA = skimage.data.chelsea()
 
 
-def saved(path, picture, **options):
-    Image.fromarray(picture).save(path, **options)
+def saved(path, image, **options):
+    Image.fromarray(image).save(path, **options)
     return path
 
 
-def test_every_kind_of_picture_is_read_as_rgb(tmp_path):
+def test_every_kind_of_image_is_read_as_rgb(tmp_path):
     grey = cv2.cvtColor(CHELSEA, cv2.COLOR_RGB2GRAY)
     alpha = np.dstack([CHELSEA, np.full(grey.shape, 128, np.uint8)])
     palette = Image.fromarray(CHELSEA).quantize(64)
     palette.save(tmp_path / "palette.png")
-    assert np.array_equal(read_picture(saved(tmp_path / "rgb.png", CHELSEA)), CHELSEA)
-    assert np.array_equal(read_picture(saved(tmp_path / "alpha.png", alpha)), CHELSEA)
-    assert np.array_equal(read_picture(saved(tmp_path / "grey.png", grey)), np.dstack([grey] * 3))
-    assert np.array_equal(read_picture(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(read_image(saved(tmp_path / "rgb.png", CHELSEA)), CHELSEA)
+    assert np.array_equal(read_image(saved(tmp_path / "alpha.png", alpha)), CHELSEA)
+    assert np.array_equal(read_image(saved(tmp_path / "grey.png", grey)), np.dstack([grey] * 3))
+    assert np.array_equal(read_image(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
     Image.fromarray(CHELSEA).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
-    assert read_picture(tmp_path / "cmyk.jpg").shape == CHELSEA.shape
+    assert read_image(tmp_path / "cmyk.jpg").shape == CHELSEA.shape
     for suffix in ("jpg", "webp", "bmp", "tif"):
-        picture = read_picture(saved(tmp_path / f"übung mit leerzeichen.{suffix}", CHELSEA, quality=95))
-        assert np.abs(picture.astype(int) - CHELSEA).mean() < 4
+        image = read_image(saved(tmp_path / f"übung mit leerzeichen.{suffix}", CHELSEA, quality=95))
+        assert np.abs(image.astype(int) - CHELSEA).mean() < 4
 
 
 def test_sixteen_bits_survive_reading_writing_and_the_tensor(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), np.uint16)
-    write_picture(tmp_path / "deep" / "16.png", picture)
-    assert np.array_equal(read_picture(tmp_path / "deep" / "16.png"), picture)
-    tensor = to_tensor(picture)
+    image = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), np.uint16)
+    write_image(tmp_path / "deep" / "16.png", image)
+    assert np.array_equal(read_image(tmp_path / "deep" / "16.png"), image)
+    tensor = to_tensor(image)
     assert tensor.dtype == torch.float32
-    assert np.array_equal((tensor * 65535).round().numpy().astype(np.uint16), picture.transpose(2, 0, 1))
+    assert np.array_equal((tensor * 65535).round().numpy().astype(np.uint16), image.transpose(2, 0, 1))
 
 
 def test_exif_orientation_counts_for_pixels_and_size(tmp_path):
@@ -62,8 +62,8 @@ def test_exif_orientation_counts_for_pixels_and_size(tmp_path):
     exif[0x0112] = 6
     path = saved(tmp_path / "turned.jpg", CHELSEA, exif=exif)
     height, width = CHELSEA.shape[:2]
-    assert read_picture(path).shape == (width, height, 3)
-    assert picture_header(path)[:2] == (width, height)
+    assert read_image(path).shape == (width, height, 3)
+    assert image_header(path)[:2] == (width, height)
 
 
 def broken_files(folder):
@@ -72,7 +72,7 @@ def broken_files(folder):
     contents = {
         "cut.png": png[: len(png) // 2],
         "cut.jpg": jpg[: len(jpg) // 2],
-        "text.png": b"no picture",
+        "text.png": b"no image",
         "empty.png": b"",
     }
     for name, content in contents.items():
@@ -80,9 +80,9 @@ def broken_files(folder):
     return [folder / name for name in (*contents, "missing.png")]
 
 
-def test_broken_pictures_are_named(tmp_path):
+def test_broken_images_are_named(tmp_path):
     for path in broken_files(tmp_path):
-        for look in (read_picture, picture_header):
+        for look in (read_image, image_header):
             with pytest.raises(InputError, match=path.name):
                 look(path)
 
@@ -106,7 +106,7 @@ def test_reside_as_published_and_other_spellings(reside):
 def test_plain_layout_and_folder_pairs(tmp_path, reside):
     for name in ("a b", "ü.1", "nested/c"):
         for side in ("input", "target"):
-            write_picture(tmp_path / "plain" / side / f"{name}.png", CHELSEA[:8, :8])
+            write_image(tmp_path / "plain" / side / f"{name}.png", CHELSEA[:8, :8])
     pairs = find_pairs(tmp_path / "plain", "plain")
     assert [pair.name for pair in pairs] == ["input/a b", "input/nested/c", "input/ü.1"]
     assert len(pair_folders(tmp_path / "plain" / "input", tmp_path / "plain" / "target")) == 3
@@ -125,35 +125,35 @@ def test_what_is_wrong_with_a_folder_is_named(reside):
         find_pairs(reside / "nowhere", "reside")
     with pytest.raises(InputError, match=r"unknown layout 'mine'"):
         find_pairs(train, "mine")
-    with pytest.raises(InputError, match=r"no input pictures; layout 'plain' looks for input/\{id\}"):
+    with pytest.raises(InputError, match=r"no input images; layout 'plain' looks for input/\{id\}"):
         find_pairs(train, "plain")
     saved(train / "gt" / "10.jpg", CHELSEA)
     with pytest.raises(InputError, match=r"there twice: .*10.jpg and .*10.png"):
         find_pairs(train, "reside")
     (train / "gt" / "10.jpg").unlink()
     (train / "gt" / "12.png").rename(train / "gt" / "13.png")
-    with pytest.raises(InputError, match=r"1 input picture without a target: .*12_1.png"):
+    with pytest.raises(InputError, match=r"1 input image without a target: .*12_1.png"):
         find_pairs(train, "reside")
     (train / "hazy" / "12_1.png").unlink()
-    with pytest.raises(InputError, match=r"1 target picture without an input: .*13.png"):
+    with pytest.raises(InputError, match=r"1 target image without an input: .*13.png"):
         find_pairs(train, "reside")
 
 
-def test_sizes_and_broken_pictures_are_found_before_training(reside):
+def test_sizes_and_broken_images_are_found_before_training(reside):
     pairs = find_pairs(reside / "train", "reside")
     saved(reside / "train" / "gt" / "12.png", CHELSEA)
     with pytest.raises(InputError, match=r"1 pair of different size: .*12_1.png \(100x70\) and .*12.png \(451x300\)"):
         check_pairs(pairs)
     (reside / "train" / "hazy" / "10_2.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"1 broken picture: .*10_2.png"):
+    with pytest.raises(InputError, match=r"1 broken image: .*10_2.png"):
         check_pairs(pairs)
 
 
 def drawn_by_torchvision(input, target, size, seed):
-    """Whole pictures converted, then cropped and flipped by torchvision: what PairedCropFlip must equal."""
+    """Whole images converted, then cropped and flipped by torchvision: what PairedCropFlip must equal."""
     pair = []
-    for picture in (input, target):
-        whole = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1) / np.iinfo(picture.dtype).max
+    for image in (input, target):
+        whole = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1) / np.iinfo(image.dtype).max
         height, width = (max(have, want) for have, want in zip(whole.shape[-2:], size, strict=True))
         pair.append(tv_tensors.Image(extend(whole, height, width)))
     with torch.random.fork_rng(devices=[]):
@@ -164,9 +164,9 @@ def drawn_by_torchvision(input, target, size, seed):
 @pytest.mark.parametrize(
     "height, width", [(300, 451), (64, 96), (64, 300), (200, 96), (40, 64), (63, 300), (2, 5), (1, 1)]
 )
-def test_crops_are_bit_for_bit_those_of_torchvision_on_whole_pictures(height, width):
-    picture = CHELSEA[:height, :width]
-    for kind in (picture, picture * np.uint16(257) + np.uint16(3)):
+def test_crops_are_bit_for_bit_those_of_torchvision_on_whole_images(height, width):
+    image = CHELSEA[:height, :width]
+    for kind in (image, image * np.uint16(257) + np.uint16(3)):
         for index in range(12):
             seed = (7, 1, index)
             ours = PairedCropFlip((64, 96))(kind, kind[::-1], seed)
@@ -177,30 +177,30 @@ def test_crops_are_bit_for_bit_those_of_torchvision_on_whole_pictures(height, wi
 
 
 def test_of_a_larger_target_the_crop_is_taken_from_its_centre(tmp_path):
-    write_picture(tmp_path / "input.png", CHELSEA[10:290, 20:430])
-    write_picture(tmp_path / "target.png", CHELSEA)
+    write_image(tmp_path / "input.png", CHELSEA[10:290, 20:430])
+    write_image(tmp_path / "target.png", CHELSEA)
     pair = Pair("input", tmp_path / "input.png", tmp_path / "target.png", centred=True)
     augment = PairedCropFlip((64, 64))
     whole = CHELSEA[10:290, 20:430]  # margins of 20 rows and 41 columns: the centre begins at row 10, column 20
     for index in range(10):
-        sample = PairedPictures([pair] * 10, augment)[1, index]
+        sample = PairedImages([pair] * 10, augment)[1, index]
         input, target = drawn_by_torchvision(whole, whole, (64, 64), (0, 1, index))
         assert torch.equal(sample["input"], input)
         assert torch.equal(sample["target"], target)
 
 
-def test_pictures_that_came_to_differ_in_size_are_named(tmp_path):
-    write_picture(tmp_path / "input.png", CHELSEA[:200, :200])
-    write_picture(tmp_path / "target.png", CHELSEA)
+def test_images_that_came_to_differ_in_size_are_named(tmp_path):
+    write_image(tmp_path / "input.png", CHELSEA[:200, :200])
+    write_image(tmp_path / "target.png", CHELSEA)
     pairs = [Pair("input", tmp_path / "input.png", tmp_path / "target.png")]
-    sample = PairedPictures(pairs, PairedCropFlip((64, 64)))[1, 0]
+    sample = PairedImages(pairs, PairedCropFlip((64, 64)))[1, 0]
     assert "input" not in sample
     (problem,) = sample["broken"].values()
     assert problem.startswith(f"{pairs[0].input}: it has 200x200 pixels")
     assert "target.png 451x300" in problem
 
 
-def test_crops_and_flips_vary_and_are_the_same_for_both_pictures():
+def test_crops_and_flips_vary_and_are_the_same_for_both_images():
     augment = PairedCropFlip((64, 96))
     crops = [augment(CHELSEA, CHELSEA, seed=(0, 1, index)) for index in range(30)]
     assert all(torch.equal(input, target) for input, target in crops)
@@ -220,12 +220,12 @@ def test_extend_reflects_then_repeats():
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 50), st.integers(0, 50))
-def test_extend_keeps_the_picture_and_invents_no_values(height, width, more_rows, more_columns):
-    picture = torch.arange(float(height * width)).view(1, height, width)
-    extended = extend(picture, height + more_rows, width + more_columns)
+def test_extend_keeps_the_image_and_invents_no_values(height, width, more_rows, more_columns):
+    image = torch.arange(float(height * width)).view(1, height, width)
+    extended = extend(image, height + more_rows, width + more_columns)
     assert extended.shape == (1, height + more_rows, width + more_columns)
-    assert torch.equal(extended[:, :height, :width], picture)
-    assert torch.isin(extended, picture).all()
+    assert torch.equal(extended[:, :height, :width], image)
+    assert torch.isin(extended, image).all()
 
 
 def loading(pairs, num_workers):
@@ -269,7 +269,7 @@ def test_loading_leaves_the_global_random_state_alone(reside):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    PairedPictures(pairs, PairedCropFlip((64, 64)))[1, 2]
+    PairedImages(pairs, PairedCropFlip((64, 64)))[1, 2]
     assert torch.equal(torch.rand(1), expected)
 
 

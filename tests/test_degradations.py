@@ -1,4 +1,4 @@
-"""The degradations against the physics they model, on photographs and on pictures whose answer is known."""
+"""The degradations against the physics they model, on photographs and on images whose answer is known."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import skimage.data
 from skimage.feature import structure_tensor
 
-from data.degradations import (
+from data.synthetic.degradations import (
     DEGRADATIONS,
     defocus,
     disc,
@@ -49,7 +49,7 @@ def test_same_seed_same_result_and_another_seed_another(name):
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 40), (3, 2), (64, 64), (131, 77)])
-def test_pictures_of_any_size_and_content_stay_pictures(name, height, width):
+def test_images_of_any_size_and_content_stay_images(name, height, width):
     for clean in (COFFEE[:height, :width], np.zeros_like(COFFEE[:height, :width]), np.ones((height, width, 3), "f4")):
         for depth in (
             None,
@@ -126,7 +126,7 @@ def test_shake_moves_a_point_along_the_kernel_in_linear_light():
 def test_blur_keeps_the_mean_of_linear_light_not_of_stored_values(blur):
     framed = cv2.copyMakeBorder(COFFEE, 20, 20, 20, 20, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     blurred = blur(framed)
-    before, after = (to_linear(picture).mean((0, 1), dtype=np.float64) for picture in (framed, blurred))
+    before, after = (to_linear(image).mean((0, 1), dtype=np.float64) for image in (framed, blurred))
     np.testing.assert_allclose(after, before, rtol=2e-4)
     assert blurred.mean() > 1.002 * framed.mean()
 
@@ -186,9 +186,9 @@ def test_rain_and_snow_move_every_pixel_towards_their_own_light_by_one_share_in_
     assert np.ptp(share, axis=1).max() < 1e-3
 
 
-def direction(picture):
-    """Degrees from the vertical along which the picture varies least, positive towards the right going down."""
-    rows, mixed, columns = (entry.mean() for entry in structure_tensor(picture, sigma=2, order="rc"))
+def direction(image):
+    """Degrees from the vertical along which the image varies least, positive towards the right going down."""
+    rows, mixed, columns = (entry.mean() for entry in structure_tensor(image, sigma=2, order="rc"))
     values, vectors = np.linalg.eigh([[rows, mixed], [mixed, columns]])
     y, x = vectors[:, 0]
     return np.degrees(np.arctan(x / y)), values[1] / values[0]

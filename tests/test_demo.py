@@ -13,9 +13,9 @@ from data.survey import check_pairs
 
 def test_demo_data_is_shaped_like_reside_with_unseen_test_photographs(tmp_path):
     for _ in range(2):  # the second time finds the same files
-        result = run_script("-m data.demo", "--output", tmp_path)
+        result = run_script("-m data.synthetic.demo", "--output", tmp_path)
         assert result.returncode == 0, result.stderr
-    assert_refused(run_script("-m data.demo", "--outptu", tmp_path), "--outptu")
+    assert_refused(run_script("-m data.synthetic.demo", "--outptu", tmp_path), "--outptu")
     pairs = {split: find_pairs(tmp_path / split, "reside") for split in ("train", "test")}
     check_pairs(pairs["train"] + pairs["test"])
     assert [len(pairs[split]) for split in ("train", "test")] == [96, 8]
@@ -30,7 +30,7 @@ def test_demo_restores_unseen_photographs_by_six_decibels(tmp_path):
     config = f"--config configs/demo.yaml --data.root {tmp_path / 'data'}"
     weights = tmp_path / "run" / "checkpoints" / "best.pt"
     for command in (
-        f"-m data.demo --output {tmp_path / 'data'}",
+        f"-m data.synthetic.demo --output {tmp_path / 'data'}",
         f"train.py {config} --output {tmp_path / 'run'}",
         f"test.py {config} --weights {weights} --output {tmp_path / 'out'}",
     ):

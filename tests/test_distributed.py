@@ -13,7 +13,7 @@ from conftest import ROOT, TINY, assert_same_run, command_of, run_script, run_to
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.layers import BatchNorm
-from utils.synced_batch_norm import synchronise_batch_norm
+from training.synced_batch_norm import synchronise_batch_norm
 
 TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2"
 ITS = ["--config", ROOT / "configs" / "dehazing_its.yaml"]
@@ -80,11 +80,11 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(runs, tmp_path):
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
         os.kill(int(children.stdout.split()[-1]), signal.SIGTERM)
         out, err = process.communicate(timeout=60)
-    assert "stopped; --resume auto" in out, err
+    assert "stopped; pass --resume auto" in out, err
     assert weights_of(tmp_path)["progress"]["epoch"] < 500
 
 
-def test_test_py_shares_the_pictures(runs, tmp_path):
+def test_test_py_shares_the_images(runs, tmp_path):
     root, one, _ = runs
     scored = []
     for script in ("test.py", f"{TORCHRUN} test.py"):
@@ -104,7 +104,7 @@ def test_too_small_a_batch_is_refused(runs, tmp_path):
     root, *_ = runs
     train = [*ITS, "--data.root", root, "--output", tmp_path, *OPTIONS, "--train.batch_size=1"]
     result = run_to_the_end(command_of(f"{TORCHRUN} train.py", *train))
-    assert "train.batch_size: 1 pictures are too few for 2 processes" in result.stderr
+    assert "train.batch_size: 1 images are too few for 2 processes" in result.stderr
 
 
 def synced(rank, address, x, results):

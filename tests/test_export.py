@@ -5,10 +5,10 @@ import pytest
 import torch
 from conftest import assert_refused, run_script
 
-from utils.checkpoint import load_model
+from models import load_model
 
 
-def pictures(*sizes: tuple[int, int, int]) -> list[torch.Tensor]:
+def images(*sizes: tuple[int, int, int]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(n, 3, height, width, generator=generator) for n, height, width in sizes]
 
@@ -17,9 +17,9 @@ def largest_difference(model, run, *sizes) -> float:
     """Relative to the largest value."""
     worst = 0
     with torch.inference_mode():
-        for picture in pictures(*sizes):
-            expected = model(picture)[-1].numpy()
-            worst = max(worst, np.abs(run(picture) - expected).max() / np.abs(expected).max())
+        for image in images(*sizes):
+            expected = model(image)[-1].numpy()
+            worst = max(worst, np.abs(run(image) - expected).max() / np.abs(expected).max())
     return worst
 
 
@@ -27,13 +27,13 @@ def largest_difference(model, run, *sizes) -> float:
 def test_exported_program_takes_any_batch_and_size(small_weights, tmp_path):
     path = tmp_path / "small.pt2"
     arguments = ("--weights", small_weights, "--format", "exported-program", "--output")
-    result = run_script("-m models.export", *arguments, path)
+    result = run_script("-m inference.export", *arguments, path)
     assert result.returncode == 0, result.stderr
     assert "agrees with the network within" in result.stdout
     network = torch.export.load(path).module()
     sizes = ((1, 64, 64), (3, 160, 96))
     assert largest_difference(load_model(small_weights), lambda x: network(x).numpy(), *sizes) < 1e-4
-    assert_refused(run_script("-m models.export", *arguments, tmp_path / "small.zip"), "small.zip", ".pt2")
+    assert_refused(run_script("-m inference.export", *arguments, tmp_path / "small.zip"), "small.zip", ".pt2")
 
 
 @pytest.mark.extra
@@ -46,14 +46,14 @@ def test_onnx_runs_elsewhere_within_1e_4(small_weights, tmp_path, name):
         checkpoint["model_config"]["mean_window"] = 120 / 256
         torch.save(checkpoint, weights)
     path = tmp_path / f"{name}.onnx"
-    result = run_script("-m models.export", "--weights", weights, "--format", "onnx", "--output", path)
+    result = run_script("-m inference.export", "--weights", weights, "--format", "onnx", "--output", path)
     assert result.returncode == 0, result.stderr
     assert [file.name for file in tmp_path.glob("*.onnx*")] == [path.name]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (entry,), (exit,) = session.get_inputs(), session.get_outputs()
-    assert (entry.name, exit.name) == ("picture", "restored")
+    assert (entry.name, exit.name) == ("image", "restored")
 
-    def run(picture: torch.Tensor) -> np.ndarray:
-        return session.run(None, {"picture": picture.numpy()})[0]
+    def run(image: torch.Tensor) -> np.ndarray:
+        return session.run(None, {"image": image.numpy()})[0]
 
     assert largest_difference(load_model(weights), run, (1, 64, 64), (2, 96, 160)) < 1e-4

@@ -6,9 +6,9 @@ import torch
 from conftest import assert_refused, train_tiny, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.pictures import write_picture
+from data.images import write_image
 from models import build_model
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint_files import save_checkpoint
 
 OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8}
 BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
@@ -16,7 +16,7 @@ BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
 
 @pytest.fixture
 def overflowing(tmp_path):
-    """Weights with which black pictures stay finite and white ones do not: they are multiplied beyond float32."""
+    """Weights with which black images stay finite and white ones do not: they are multiplied beyond float32."""
     torch.manual_seed(0)
     model = build_model(**OPTIONS)
     with torch.no_grad():
@@ -28,18 +28,18 @@ def overflowing(tmp_path):
     return tmp_path / "overflowing.pt"
 
 
-def write_pictures(root, white: int) -> None:
-    """A data set of 8 training pictures, the last ``white`` of which are white, and a black test picture."""
+def write_images(root, white: int) -> None:
+    """A data set of 8 training images, the last ``white`` of which are white, and a black test image."""
     for index in range(8):
-        picture = WHITE if index >= 8 - white else BLACK
-        write_picture(root / "train" / "hazy" / f"{index}_1.png", picture)
-        write_picture(root / "train" / "gt" / f"{index}.png", picture)
+        image = WHITE if index >= 8 - white else BLACK
+        write_image(root / "train" / "hazy" / f"{index}_1.png", image)
+        write_image(root / "train" / "gt" / f"{index}.png", image)
     for folder, name in (("hazy", "9_1"), ("gt", "9")):
-        write_picture(root / "test" / folder / f"{name}.png", BLACK)
+        write_image(root / "test" / folder / f"{name}.png", BLACK)
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overflowing, tmp_path):
-    write_pictures(tmp_path / "data", white=2)
+    write_images(tmp_path / "data", white=2)
     options = ["--init-from", overflowing, "--train.batch_size=1", "--train.log_every=8", "--train.epochs=2"]
     result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
     assert result.returncode == 0, result.stderr
@@ -54,11 +54,11 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overfl
     assert all(np.isfinite(event.value) for event in curves.Scalars("loss/total"))
 
 
-def test_too_many_in_a_row_end_the_run_and_name_the_pictures(overflowing, tmp_path):
-    write_pictures(tmp_path / "data", white=8)
+def test_too_many_in_a_row_end_the_run_and_name_the_images(overflowing, tmp_path):
+    write_images(tmp_path / "data", white=8)
     options = ["--init-from", overflowing, "--train.batch_size=1", "--train.max_skipped=3", "--train.log_every=4"]
     result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
-    assert_refused(result, "4 steps in a row", "train.lr", "3 pictures", "hazy/")
+    assert_refused(result, "4 steps in a row", "train.lr", "3 images", "hazy/")
 
 
 def test_a_run_that_diverges_ends_and_keeps_its_last_finite_weights(reside, tmp_path):

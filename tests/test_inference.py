@@ -1,10 +1,10 @@
-"""Restoring pictures of any size."""
+"""Restoring images of any size."""
 
 import pytest
 import torch
 
+from inference.whole import restore
 from models import IRNeXt
-from utils.inference import restore
 from utils.padding import extend
 
 
@@ -21,16 +21,16 @@ def model():
 
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 200), (31, 33), (64, 64), (65, 64), (100, 130)])
 def test_any_size_comes_back_as_it_went_in(model, height, width):
-    picture = torch.rand(2, 3, height, width)
-    restored = restore(model, picture)
-    assert restored.shape == picture.shape
+    image = torch.rand(2, 3, height, width)
+    restored = restore(model, image)
+    assert restored.shape == image.shape
     assert restored.dtype == torch.float32
     assert 0 <= restored.min() <= restored.max() <= 1
     sides = [max(64, -(-side // 32) * 32) for side in (height, width)]
-    expected = model(extend(picture, *sides))[-1][..., :height, :width].clamp(0, 1)
+    expected = model(extend(image, *sides))[-1][..., :height, :width].clamp(0, 1)
     torch.testing.assert_close(restored, expected.detach())
 
 
 def test_sizes_that_fit_are_not_padded(model):
-    picture = torch.rand(1, 3, 64, 96)
-    torch.testing.assert_close(restore(model, picture), model(picture)[-1].clamp(0, 1).detach())
+    image = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(restore(model, image), model(image)[-1].clamp(0, 1).detach())

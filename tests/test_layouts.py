@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data.datasets import PairedPictures
+from data.datasets import PairedImages
+from data.images import write_image
 from data.layouts import find_pairs
-from data.pictures import write_picture
 from data.sets import pairs_of_set, pairs_of_sets, resolve_folder, select_listed, select_numbered, subset_positions
 from data.survey import check_pairs
 from utils.config import SetConfig, SubsetConfig, TestSetConfig
@@ -14,9 +14,9 @@ from utils.errors import InputError
 PICTURE = np.full((4, 6, 3), 99, np.uint8)
 
 
-def write(root, *names, picture=PICTURE):
+def write(root, *names, image=PICTURE):
     for name in names:
-        write_picture(root / name, picture)
+        write_image(root / name, image)
     return root
 
 
@@ -66,25 +66,25 @@ def test_other_views_and_masks_are_left_alone(tmp_path):
 
 def test_order_pairs_only_equal_counts(tmp_path):
     write(tmp_path, "source/1.png", "source/2.png", "target/3.png")
-    with pytest.raises(InputError, match=r"2 pictures in source/\* and 1 in target/\*"):
+    with pytest.raises(InputError, match=r"2 images in source/\* and 1 in target/\*"):
         find_pairs(tmp_path, "dpdd")
 
 
-def test_a_picture_that_fits_no_pattern_is_not_passed_over(tmp_path):
+def test_a_image_that_fits_no_pattern_is_not_passed_over(tmp_path):
     write(tmp_path, "hazy/1_1.png", "hazy/2.png", "gt/1.png")
-    with pytest.raises(InputError, match=r"1 picture with a name that does not fit the layout: .*hazy/2.png"):
+    with pytest.raises(InputError, match=r"1 image with a name that does not fit the layout: .*hazy/2.png"):
         find_pairs(tmp_path, "reside")
 
 
 def test_the_centre_of_sots_indoor_targets_counts(tmp_path):
     hazy = np.arange(46 * 62 * 3, dtype=np.uint16).reshape(46, 62, 3)
-    write(tmp_path, "hazy/1400_1.png", picture=hazy)
-    write(tmp_path, "gt/1400.png", picture=np.pad(hazy, ((1, 1), (1, 1), (0, 0))))
+    write(tmp_path, "hazy/1400_1.png", image=hazy)
+    write(tmp_path, "gt/1400.png", image=np.pad(hazy, ((1, 1), (1, 1), (0, 0))))
     pairs = find_pairs(tmp_path, "reside")
     check_pairs(pairs)
-    sample = PairedPictures(pairs)[0]
+    sample = PairedImages(pairs)[0]
     assert (sample["input"] == sample["target"]).all()
-    write(tmp_path, "gt/1400.png", picture=np.pad(hazy, ((1, 0), (1, 0), (0, 0))))
+    write(tmp_path, "gt/1400.png", image=np.pad(hazy, ((1, 0), (1, 0), (0, 0))))
     with pytest.raises(InputError, match="1 pair of different size"):
         check_pairs(pairs)
 
@@ -104,7 +104,7 @@ def test_a_split_by_number_and_by_list(tmp_path):
     write(tmp_path, *(f"{kind}/{number:02}_outdoor_{kind}.png" for kind in ("hazy", "GT") for number in (1, 9, 40, 41)))
     pairs = find_pairs(tmp_path, "real_haze")
     assert [pair.input.name[:2] for pair in select_numbered(pairs, 9, 40)] == ["09", "40"]
-    with pytest.raises(InputError, match="no pictures with numbers from 50 to 55"):
+    with pytest.raises(InputError, match="no images with numbers from 50 to 55"):
         select_numbered(pairs, 50, 55)
     split = tmp_path / "split.txt"
     for text in (

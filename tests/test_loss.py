@@ -22,7 +22,7 @@ def test_terms_are_sums_over_scales():
     for output in outputs:
         scaled = F.interpolate(target, size=output.shape[-2:], mode="bilinear", align_corners=False)
         content += F.l1_loss(output, scaled)
-        spectra = (torch.view_as_real(torch.fft.fft2(picture)) for picture in (output, scaled))
+        spectra = (torch.view_as_real(torch.fft.fft2(image)) for image in (output, scaled))
         fft += F.l1_loss(*spectra)
     loss = MultiScaleLoss(fft_weight=0.3)(outputs, target)
     torch.testing.assert_close(loss.content, content)
@@ -30,7 +30,7 @@ def test_terms_are_sums_over_scales():
     torch.testing.assert_close(loss.total, content + 0.3 * fft)
 
 
-def test_equal_pictures_have_no_loss_and_a_finite_gradient():
+def test_equal_images_have_no_loss_and_a_finite_gradient():
     target = torch.rand(1, 3, 16, 16)
     output = target.clone().requires_grad_()
     loss = MultiScaleLoss()([output], target)

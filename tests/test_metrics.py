@@ -9,10 +9,10 @@ import torch
 from conftest import REFERENCE
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from data.pictures import read_picture
+from data.images import read_image
 from data.transforms import to_tensor
-from utils.alignment import align
-from utils.metrics import MAX_PSNR, PROTOCOLS, dehazing, psnr, realblur, rgb, ssim
+from evaluation.alignment import align
+from evaluation.metrics import MAX_PSNR, PROTOCOLS, dehazing, psnr, realblur, rgb, ssim
 
 GOLDEN = json.loads((REFERENCE / "metrics.json").read_text())
 KEYS = {
@@ -24,7 +24,7 @@ KEYS = {
 
 
 def pair(name):
-    return [to_tensor(read_picture(REFERENCE / f"{name}_{kind}.png"))[None] for kind in ("input", "target")]
+    return [to_tensor(read_image(REFERENCE / f"{name}_{kind}.png"))[None] for kind in ("input", "target")]
 
 
 @pytest.mark.parametrize("protocol", KEYS)
@@ -39,8 +39,8 @@ def test_protocols_agree_with_the_reference(name, protocol):
 
 @pytest.mark.parametrize("height, width", [(11, 60), (200, 33), (64, 64)])
 def test_rgb_agrees_with_scikit_image(height, width):
-    input, target = (picture[..., :height, :width] for picture in pair("coffee"))
-    arrays = [picture[0].permute(1, 2, 0).double().numpy() for picture in (input, target)]
+    input, target = (image[..., :height, :width] for image in pair("coffee"))
+    arrays = [image[0].permute(1, 2, 0).double().numpy() for image in (input, target)]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
     expected = structural_similarity(*arrays, channel_axis=2, **options)
     scores = rgb(input, target)
@@ -48,7 +48,7 @@ def test_rgb_agrees_with_scikit_image(height, width):
     assert scores["psnr"].item() == pytest.approx(peak_signal_noise_ratio(*arrays, data_range=1), abs=1e-3)
 
 
-def test_scores_are_per_picture():
+def test_scores_are_per_image():
     input, target = (
         torch.cat([a[..., :300, :400], b[..., :300, :400]])
         for a, b in zip(pair("coffee"), pair("astronaut"), strict=True)
@@ -60,27 +60,27 @@ def test_scores_are_per_picture():
             assert values.tolist() == pytest.approx(single, abs=1e-5)
 
 
-def test_equal_pictures_have_a_finite_psnr():
-    picture = torch.rand(1, 3, 20, 20)
-    assert psnr(picture, picture).item() == MAX_PSNR
-    assert ssim(picture, picture).item() == pytest.approx(1)
+def test_equal_images_have_a_finite_psnr():
+    image = torch.rand(1, 3, 20, 20)
+    assert psnr(image, image).item() == MAX_PSNR
+    assert ssim(image, image).item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 10])
-def test_pictures_smaller_than_the_window_are_scored(side):
+def test_images_smaller_than_the_window_are_scored(side):
     for protocol in PROTOCOLS.values():
         scores = protocol(torch.rand(1, 3, side, 40), torch.rand(1, 3, side, 40))
         assert all(value.isfinite().all() for value in scores.values())
 
 
 def test_sides_that_are_multiples_of_32_are_pooled_as_they_are():
-    input, target = (picture[..., :384, :480] for picture in pair("coffee"))
-    pooled = [torch.nn.functional.avg_pool2d(picture, 2) for picture in (input, target)]
+    input, target = (image[..., :384, :480] for image in pair("coffee"))
+    pooled = [torch.nn.functional.avg_pool2d(image, 2) for image in (input, target)]
     torch.testing.assert_close(dehazing(input, target)["ssim"], ssim(*pooled))
 
 
 def realblur_by_the_book(restored, target):
-    """The scores over the valid pixels of pictures (H, W, 3) that need no alignment but a scale of intensity."""
+    """The scores over the valid pixels of images (H, W, 3) that need no alignment but a scale of intensity."""
     scaled = restored * (restored * target).sum() / (restored * restored).sum()
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1, "full": True}
     _, values = structural_similarity(target, scaled, channel_axis=2, **options)
@@ -90,10 +90,10 @@ def realblur_by_the_book(restored, target):
 def test_realblur_scales_the_intensity_and_scores_what_is_left():
     target = pair("coffee")[1][..., :200, :300]
     noisy = (0.8 * target + 0.03 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
-    arrays = [picture[0].permute(1, 2, 0).double().numpy() for picture in (noisy, target)]
+    arrays = [image[0].permute(1, 2, 0).double().numpy() for image in (noisy, target)]
     scores = realblur(noisy, target)
     expected = realblur_by_the_book(*arrays)
-    # The search for a homography moves the picture by hundredths of a pixel, which smooths the noise a little.
+    # The search for a homography moves the image by hundredths of a pixel, which smooths the noise a little.
     assert scores["psnr"].item() == pytest.approx(expected[0], abs=0.5)
     assert scores["ssim"].item() == pytest.approx(expected[1], abs=0.03)
     assert rgb(noisy, target)["psnr"].item() < expected[0] - 5
@@ -115,7 +115,7 @@ def test_realblur_undoes_a_homography_and_leaves_out_what_is_missing():
     assert 0.97 < valid.mean().item() < 1  # a border of a few pixels has no counterpart
 
 
-def test_realblur_scores_pictures_without_structure_in_place():
+def test_realblur_scores_images_without_structure_in_place():
     flat = torch.full((1, 3, 40, 40), 0.5)
     assert realblur(flat, flat)["psnr"].item() == pytest.approx(MAX_PSNR)
     assert realblur(flat * 0, flat)["psnr"].item() == pytest.approx(psnr(flat * 0, flat).item())

@@ -7,10 +7,9 @@ from conftest import REFERENCE, assert_outputs, formula_images, released_state_d
 from torch.utils.flop_counter import FlopCounterMode
 
 from losses import MultiScaleLoss
-from models import IRNeXt, build_model
+from models import IRNeXt, build_model, load_model, load_weights
 from models.layers import LocalAttentionModule, filter_each, window_mean
 from models.released import model_options, rename
-from utils.checkpoint import load_model, load_weights
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ def test_window_mean_equals_pooling(height, width, window):
     torch.testing.assert_close(window_mean(x, window), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_filter_each_uses_each_pictures_own_filter():
+def test_filter_each_uses_each_images_own_filter():
     kernel = torch.zeros(2, 2, 3, 3)
     kernel[0, :, 1, 1] = 1
     kernel[1, :, 1, 0] = 1  # takes the left neighbour; the border reflects
@@ -147,7 +146,7 @@ def test_ablations_train_and_differ(options):
     assert [output.shape[-1] for output in outputs] == [side // 4, side // 2, side]
 
 
-def test_one_picture_per_batch_trains():
+def test_one_image_per_batch_trains():
     """Batch norm over one value per channel has no variance: the attention takes its running statistics."""
     model = IRNeXt(num_blocks=1, channels=8).train()
     statistics = {name: value.clone() for name, value in model.named_buffers()}

@@ -8,7 +8,7 @@ from conftest import ROOT, TINY, assert_refused, command_of, run_script, run_to_
 from shapes import RAIN_SETS, SHAPES, write_shape
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from utils.config import read_yaml
+from utils.cli import read_yaml
 
 PUBLIC = {path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith(("demo", "benchmark"))}
 
@@ -31,7 +31,7 @@ RECIPES = {
     "desnowing_snow100k": (8, 2e-4, 2000, 3, 0.01, 50, 4),
 }
 
-# The sets that test.py scores on the tiny folder, their pictures, and the protocol.
+# The sets that test.py scores on the tiny folder, their images, and the protocol.
 SCORED = {
     "dehazing_its": ({"SOTS-Indoor": 2}, "dehazing"),
     "dehazing_ots": ({"SOTS-Outdoor": 2}, "dehazing"),
@@ -120,7 +120,7 @@ def check_dpdd(folder, metrics):
         assert len({len(row) for row in csv.reader(file)}) == 1
 
 
-def test_clean_pictures_are_degraded_in_the_loader(tmp_path):
+def test_clean_images_are_degraded_in_the_loader(tmp_path):
     root = write_shape("deraining_rain13k", tmp_path / "data")
     config = ["--config", ROOT / "configs" / "deraining_rain13k.yaml", "--data.root", root]
     options = [

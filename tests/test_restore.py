@@ -18,9 +18,9 @@ import torch
 from conftest import assert_refused, command_of, run_script
 from PIL import Image, ImageCms
 
-from data.photo_files import read_photograph
-from data.video import VideoReader, VideoWriter
-from models import load_pretrained
+from inference.photo_files import read_photograph
+from inference.video import VideoReader, VideoWriter
+from inference import Restorer
 
 WIDTH, HEIGHT = 100, 70
 PHOTO = cv2.resize(skimage.data.astronaut(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
@@ -49,7 +49,7 @@ def png_of(width: int, height: int) -> bytes:
 
 
 def write_album(root: Path) -> None:
-    """Sound pictures of every kind, some in subfolders."""
+    """Sound images of every kind, some in subfolders."""
     (root / "sub" / "deep").mkdir(parents=True)
     photo = Image.fromarray(PHOTO)
     photo.save(root / "turned.jpg", exif=turned_exif(), icc_profile=PROFILE, dpi=(300, 300), xmp=XMP, quality=100)
@@ -84,7 +84,7 @@ PROBLEMS = {
     "cut.png": "truncated",
     "cut_deep.png": "truncated",
     "empty.png": "an empty file",
-    "text.png": "not a picture",
+    "text.png": "not an image",
     "folder.png": "a folder",
     "pipe.png": "not a file",
     "float.tif": "not",
@@ -107,7 +107,7 @@ def write_problems(root: Path, album: Path) -> None:
 
 @pytest.fixture(scope="module")
 def album(small_weights, tmp_path_factory):
-    """Input and output folder of a run over sound and broken pictures, and the run."""
+    """Input and output folder of a run over sound and broken images, and the run."""
     root = tmp_path_factory.mktemp("album")
     write_album(root / "in")
     write_problems(root / "in", root / "in")
@@ -115,7 +115,7 @@ def album(small_weights, tmp_path_factory):
     return root / "in", root / "out", result
 
 
-def test_every_broken_picture_is_named_and_the_rest_goes_on(album):
+def test_every_broken_image_is_named_and_the_rest_goes_on(album):
     source, output, result = album
     assert result.returncode == 2
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -126,7 +126,7 @@ def test_every_broken_picture_is_named_and_the_rest_goes_on(album):
     assert notes == [f"note: {source / 'sub' / 'deep' / 'cmyk.jpg'}: CMYK is written as RGB"]
     sound = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.name not in PROBLEMS}
     assert {path.relative_to(output) for path in output.rglob("*") if path.is_file()} == sound
-    assert result.stdout == f"{len(sound)} restored, 0 there already, {len(PROBLEMS)} failed; written to {output}\n"
+    assert result.stdout == f"{len(sound)} restored, 0 skipped, {len(PROBLEMS)} failed; written to {output}\n"
 
 
 MODES = {"palette.png": "RGB", "bits.png": "L", "cmyk.jpg": "RGB"}
@@ -148,9 +148,9 @@ def test_format_depth_grey_alpha_and_size_are_kept(album):
             np.testing.assert_array_equal(after.alpha, before.alpha)
 
 
-def test_pictures_are_what_the_network_makes_of_the_upright_ones(album, small_weights):
+def test_images_are_what_the_network_makes_of_the_upright_ones(album, small_weights):
     _, output, _ = album
-    model = load_pretrained(small_weights, "cpu")
+    model = Restorer(small_weights, "cpu")
     torch.set_num_threads(1)
     upright = np.rot90(PHOTO, -1)
     for name, colour, tolerance in (
@@ -203,15 +203,15 @@ def test_what_is_there_is_skipped_and_patterns_compare(album, small_weights, tmp
     compared = read_photograph(tmp_path / "deep.tif.compare.png").colour
     restored = read_photograph(tmp_path / "deep.tif").colour
     np.testing.assert_array_equal(compared, np.concatenate([DEEP, restored], axis=1))
-    expected = load_pretrained(small_weights, "cpu").restore(DEEP, self_ensemble=True)
+    expected = Restorer(small_weights, "cpu").restore(DEEP, self_ensemble=True)
     assert abs(restored.astype(int) - expected).max() <= 2
     (tmp_path / "grey.png").write_text("mine")
     second = run_script("restore.py", *arguments)
     assert second.returncode == 0
-    assert second.stdout.startswith("0 restored, 4 there already, 0 failed")
+    assert second.stdout.startswith("0 restored, 4 skipped, 0 failed")
     assert (tmp_path / "grey.png").read_text() == "mine"
     third = run_script("restore.py", *arguments, "--overwrite")
-    assert third.stdout.startswith("4 restored, 0 there already")
+    assert third.stdout.startswith("4 restored, 0 skipped")
     assert read_photograph(tmp_path / "grey.png").colour.shape == (HEIGHT, WIDTH)
 
 
@@ -229,13 +229,13 @@ def test_a_stopped_job_leaves_whole_files_and_goes_on(small_weights, tmp_path):
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
-    assert "the same command goes on" in stdout
+    assert "run the same command again" in stdout
     done = [path for path in (tmp_path / "out").iterdir()]
     assert 0 < len(done) < 16
     assert all(read_photograph(path).colour.shape == (4 * HEIGHT, 4 * WIDTH, 3) for path in done)
     second = run_script("restore.py", *arguments)
     assert second.returncode == 0
-    assert second.stdout.startswith(f"{16 - len(done)} restored, {len(done)} there already, 0 failed")
+    assert second.stdout.startswith(f"{16 - len(done)} restored, {len(done)} skipped, 0 failed")
 
 
 def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
@@ -262,14 +262,14 @@ def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
 
 def test_scores_of_the_self_ensemble(small_weights, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), PHOTO)
-    model = load_pretrained(small_weights, "cpu")
+    model = Restorer(small_weights, "cpu")
     arguments = ("--weights", small_weights, "--input", tmp_path, "--target", tmp_path, "--self-ensemble")
     result = run_script("test.py", *arguments, "--output", tmp_path / "results")
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert metrics["self_ensemble"] is True
-    picture = torch.from_numpy(cv2.cvtColor(PHOTO, cv2.COLOR_RGB2BGR)).permute(2, 0, 1) / 255
-    error = (model.restore(picture, self_ensemble=True) - picture).square().mean()
+    image = torch.from_numpy(cv2.cvtColor(PHOTO, cv2.COLOR_RGB2BGR)).permute(2, 0, 1) / 255
+    error = (model.restore(image, self_ensemble=True) - image).square().mean()
     (scores,) = metrics["sets"].values()
     assert scores["restored"]["psnr"] == pytest.approx(-10 * torch.log10(error).item(), abs=1e-3)
 
@@ -328,8 +328,8 @@ def test_videos_keep_count_and_order_of_their_frames(identity_weights, tmp_path)
 
 def test_one_call_restores_paths_arrays_and_tensors(album, small_weights):
     source, _, _ = album
-    model = load_pretrained(small_weights, "cpu")
-    assert not model.training
+    model = Restorer(small_weights, "cpu")
+    assert not model.model.training
     from_file = model.restore(source / "alpha.png")
     assert (from_file.shape, from_file.dtype) == ((HEIGHT, WIDTH, 4), np.uint8)
     from_array = model.restore(np.dstack([PHOTO, ALPHA]))
@@ -347,5 +347,5 @@ def test_one_call_restores_paths_arrays_and_tensors(album, small_weights):
         with pytest.raises(TypeError, match="floating values"):
             model.restore(wrong)
     for wrong in (PHOTO[None], PHOTO[..., :2], tensor[:2]):
-        with pytest.raises(ValueError, match="a picture is"):
+        with pytest.raises(ValueError, match="an image is"):
             model.restore(wrong)

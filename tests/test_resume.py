@@ -24,7 +24,7 @@ from conftest import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.pictures import write_picture
+from data.images import write_image
 from data.sampler import EpochSampler
 
 OPTIONS = ["--train.epochs", "2", "--train.batch_size", "1", "--train.ema_decay", "0.9", "--data.num_workers", "2"]
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_at_the_same_step(many, tmp_path, number):
     status, out, err = stop_in_second_epoch(root, tmp_path, number)
     assert status == 75, err
     assert err == ""
-    assert out.startswith("stopped; --resume auto")
+    assert out.startswith("stopped; pass --resume auto")
     progress = weights_of(tmp_path)["progress"]
     assert progress["epoch"] == 2
     assert 0 < progress["batch"] < STEPS
@@ -189,8 +189,8 @@ def limited(command, most):
 
 def test_a_full_disk_loses_nothing(reside, tmp_path):
     rng = np.random.default_rng(0)
-    for name in ("hazy/20_1", "hazy/20_2", "gt/20"):  # the curves' pictures of noise outgrow a checkpoint
-        write_picture(reside / "test" / f"{name}.png", rng.integers(0, 256, (500, 400, 3), np.uint8))
+    for name in ("hazy/20_1", "hazy/20_2", "gt/20"):  # the curves' images of noise outgrow a checkpoint
+        write_image(reside / "test" / f"{name}.png", rng.integers(0, 256, (500, 400, 3), np.uint8))
     assert train_tiny(reside, tmp_path / "whole", "--train.epochs=2").returncode == 0
     output = tmp_path / "part"
     kill_when(tiny_training(reside, output, "--train.epochs=2"), "epoch 1/2")

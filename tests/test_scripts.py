@@ -12,7 +12,7 @@ import yaml
 from conftest import REFERENCE, ROOT, assert_refused, assert_same_run, run_script, train_tiny, weights_of, write_reside
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.pictures import read_picture
+from data.images import read_image
 
 ITS = ROOT / "configs" / "dehazing_its.yaml"
 
@@ -49,11 +49,11 @@ def test_training_leaves_everything_a_run_needs(trained):
     assert written == ["best.pt", "last.previous.pt", "last.pt"]
 
 
-def test_curves_hold_losses_rate_scores_and_pictures(trained):
+def test_curves_hold_losses_rate_scores_and_images(trained):
     _, output, _ = trained
     curves = EventAccumulator(str(output)).Reload()
     tags = curves.Tags()
-    expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/pictures_per_second"}
+    expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/images_per_second"}
     expected |= {"train/waiting_for_data", "train/skipped_steps"}
     assert set(tags["scalars"]) == expected | {"SOTS-Indoor/psnr", "SOTS-Indoor/ssim"}
     rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
@@ -94,9 +94,9 @@ def test_the_best_checkpoint_scores_what_training_said(trained, tmp_path):
     for key, side in (("input_psnr", "input"), ("psnr", "restored")):
         assert np.mean([float(row[key]) for row in rows]) == pytest.approx(scored[side]["psnr"])
     assert f"{scored['input']['psnr']:.2f}" in result.stdout
-    restored = read_picture(tmp_path / "images" / "SOTS-Indoor" / "hazy" / "20_1.png")
+    restored = read_image(tmp_path / "images" / "SOTS-Indoor" / "hazy" / "20_1.png")
     assert restored.shape == (70, 100, 3)
-    assert read_picture(tmp_path / "comparison.png").shape[0] == 2 * 240 + 6
+    assert read_image(tmp_path / "comparison.png").shape[0] == 2 * 240 + 6
 
 
 def test_workers_do_not_change_the_run(trained, tmp_path):
@@ -119,7 +119,7 @@ def test_a_cache_does_not_change_the_run_whether_it_can_be_written_or_not(traine
     assert_same_run(weights_of(tmp_path / "uncached"), weights_of(output))
 
 
-def test_a_last_batch_of_one_picture_and_bf16_train(trained, tmp_path):
+def test_a_last_batch_of_one_image_and_bf16_train(trained, tmp_path):
     root, *_ = trained
     options = ["--train.batch_size", "4", "--train.epochs", "2", "--train.precision", "bf16"]  # 5 pairs: 4 and 1
     result = train_tiny(root, tmp_path, *options)
@@ -269,7 +269,7 @@ def test_a_best_checkpoint_needs_only_its_weights(trained, tmp_path):
     pair = ["--input", root / "test" / "hazy", "--target", root / "test" / "gt", "--output", tmp_path / "out"]
     assert run_script("test.py", "--weights", tmp_path / "best.pt", *pair).returncode == 0
     torch.save({"model": best["model"]}, tmp_path / "best.pt")
-    for script in ("test.py", "-m utils.checkpoint"):
-        arguments = ["convert", tmp_path / "best.pt", tmp_path / "a.safetensors"]
+    for script in ("test.py", "-m models.convert"):
+        arguments = [tmp_path / "best.pt", tmp_path / "a.safetensors"]
         arguments = ["--weights", tmp_path / "best.pt", *pair] if script == "test.py" else arguments
         assert_refused(run_script(script, *arguments), "best.pt", "another network")

@@ -1,4 +1,4 @@
-"""What makes the network fast, by its structure and not by the clock; and that the fast ways give the same pictures."""
+"""What makes the network fast, by its structure and not by the clock; and that the fast ways give the same images."""
 
 import copy
 import json
@@ -26,12 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.live import LiveBytes
 from benchmarks.speed import started
 from benchmarks.textbook import TextbookIRNeXt
-from data.pictures import read_picture
+from data.images import read_image
+from inference.tiled import TiledForward
 from losses import MultiScaleLoss
-from models import IRNeXt, build_model
+from models import IRNeXt, build_model, load_weights
 from models.layers import BatchNorm
-from models.tiled import TiledForward
-from utils.checkpoint import load_weights
 from utils.compiling import MOST_SIZES, OFTEN, compiled, compiled_for_common_sizes
 
 ITS = ["--config", ROOT / "configs" / "dehazing_its.yaml"]
@@ -117,7 +116,7 @@ def compilations() -> int:
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
-def test_pictures_of_many_sizes_compile_only_for_those_that_come_often():
+def test_images_of_many_sizes_compile_only_for_those_that_come_often():
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.GELU()).eval()
     network = compiled_for_common_sizes(module)
     before = compilations()
@@ -164,7 +163,7 @@ def test_a_compiled_training_step_is_that_of_the_network(small):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_what_reads_the_picture_stays_float32_whole_and_in_tiles(small, whole):
+def test_what_reads_the_image_stays_float32_whole_and_in_tiles(small, whole):
     kinds = {}
     for name, module in small.eval().named_modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -178,13 +177,13 @@ def test_what_reads_the_picture_stays_float32_whole_and_in_tiles(small, whole):
 
 
 def test_mixed_precision_restores_in_tiles_as_it_does_whole(small_weights, reside, tmp_path):
-    picture = reside / "test" / "hazy" / "20_1.png"
+    image = reside / "test" / "hazy" / "20_1.png"
     restored = []
     for name, options in (("exact", []), ("whole", ["--precision=bf16"]), ("tiles", ["--precision=bf16", "--tile=64"])):
-        arguments = ["--weights", small_weights, "--input", picture, "--output", tmp_path / name, *options]
+        arguments = ["--weights", small_weights, "--input", image, "--output", tmp_path / name, *options]
         result = run_script("restore.py", *arguments)
         assert result.returncode == 0, result.stderr
-        restored.append(read_picture(tmp_path / name / picture.name).astype(int))
+        restored.append(read_image(tmp_path / name / image.name).astype(int))
     exact, whole, tiles = restored
     assert (whole != exact).any()
     for fast in (whole, tiles):
@@ -224,11 +223,16 @@ def test_a_short_training_in_bf16_ends_where_that_in_float32_does(short_runs):
     assert abs(ends[0] - ends[1]) < 0.1
 
 
-def test_the_benchmark_prints_its_table():
-    result = run_script("-m benchmarks.speed", "--num_blocks", "1", "--channels", "8", "--side", "64", "--rounds", "1")
+def test_the_benchmark_prints_and_writes_its_table(tmp_path):
+    small = ["--num_blocks=1", "--channels=8", "--side=64", "--rounds=1", "--matrix=64"]
+    result = run_script("-m benchmarks.speed", *small, "--json", tmp_path / "rows.json")
     assert result.returncode == 0, result.stderr
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if line.startswith("|")]
     assert rows.count("textbook, float32") == rows.count("ours, bf16") == 2
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert {(row["blocks"], row["kind"]) for row in written} == {(1, "forward"), (1, "training step")}
+    assert [row["network"] for row in written] == [row for row in rows if row != "network"]
+    assert all(row["ms"] > 0 for row in written)
     assert_refused(run_script("-m benchmarks.speed", "--rounds", "many"), "rounds")
 
 

@@ -1,4 +1,4 @@
-"""Restoring in tiles: the result is the whole picture's, whatever the network, and memory may run out on the way."""
+"""Restoring in tiles: the result is the whole image's, whatever the network, and memory may run out on the way."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ import skimage.data
 import torch
 from conftest import ROOT, released_state_dict
 
+from inference.tiled import TiledForward
+from inference.whole import restore
 from models import IRNeXt, build_model
 from models.released import rename
-from models.tiled import TiledForward
-from utils.inference import restore
 
 
 def awake(model: IRNeXt, seed: int = 0) -> IRNeXt:
@@ -29,8 +29,8 @@ def awake(model: IRNeXt, seed: int = 0) -> IRNeXt:
 
 
 def photograph(height: int, width: int) -> torch.Tensor:
-    picture = cv2.resize(skimage.data.coffee(), (width, height), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    image = cv2.resize(skimage.data.coffee(), (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(image).permute(2, 0, 1)[None] / 255
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -48,17 +48,17 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
         {"local_attention": False},
     ],
 )
-def test_tiles_give_what_the_whole_picture_gives(options):
+def test_tiles_give_what_the_whole_image_gives(options):
     torch.manual_seed(0)
     model = awake(IRNeXt(**{"num_blocks": 1, "channels": 8} | options))
-    picture = photograph(128, 256)
+    image = photograph(128, 256)
     seen = []
     with torch.inference_mode():
-        whole = model(picture)[-1]
-        tiled = TiledForward(model, tile=64, progress=seen.append)(picture)
-        alone = torch.cat([model(part)[-1] for part in picture.split(128, dim=-1)], dim=-1)
+        whole = model(image)[-1]
+        tiled = TiledForward(model, tile=64, progress=seen.append)(image)
+        alone = torch.cat([model(part)[-1] for part in image.split(128, dim=-1)], dim=-1)
     assert psnr(tiled, whole) > 90  # rounding
-    assert psnr(alone, whole) < 60  # what tiles without the picture's means give
+    assert psnr(alone, whole) < 60  # what tiles without the image's means give
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1)
 
@@ -73,45 +73,45 @@ def test_tiles_give_what_the_whole_picture_gives(options):
 def test_released_networks_on_a_photograph(file, options):
     model = build_model(**options).eval()
     model.load_state_dict(rename(released_state_dict(file)))
-    picture = photograph(64, 128)
+    image = photograph(64, 128)
     with torch.inference_mode():
-        whole = model(picture)[-1]
+        whole = model(image)[-1]
         # These weights, by formula, give values far outside [0, 1]: compare at the scale of the values.
         scale = whole.abs().max()
-        assert psnr(TiledForward(model, tile=64)(picture) / scale, whole / scale) > 90
+        assert psnr(TiledForward(model, tile=64)(image) / scale, whole / scale) > 90
 
 
 def test_half_precision_in_waiting_costs_less_than_a_grey_level():
     torch.manual_seed(0)
     model = awake(IRNeXt(num_blocks=2, channels=16))
-    picture = photograph(128, 192)
+    image = photograph(128, 192)
     with torch.inference_mode():
-        assert psnr(TiledForward(model, 64, torch.float16)(picture), model(picture)[-1]) > 60
+        assert psnr(TiledForward(model, 64, torch.float16)(image), model(image)[-1]) > 60
 
 
 def test_any_size_in_tiles_and_in_batches():
     torch.manual_seed(0)
     model = awake(IRNeXt(num_blocks=1, channels=8))
     for height, width in ((1, 1), (70, 300), (3, 131)):
-        picture = torch.cat([photograph(height, width), photograph(height, width).flip(1)])
-        assert psnr(restore(model, picture, tile=64), restore(model, picture)) > 90
+        image = torch.cat([photograph(height, width), photograph(height, width).flip(1)])
+        assert psnr(restore(model, image, tile=64), restore(model, image)) > 90
 
 
 def test_self_ensemble_is_the_mean_of_the_eight_views():
     torch.manual_seed(0)
     model = awake(IRNeXt(num_blocks=1, channels=8))
-    picture = photograph(40, 70)
+    image = photograph(40, 70)
     seen = []
-    ensemble = restore(model, picture, self_ensemble=True, progress=seen.append)
+    ensemble = restore(model, image, self_ensemble=True, progress=seen.append)
     views = []
     for flipped in (False, True):
-        view = picture.flip(-1) if flipped else picture
+        view = image.flip(-1) if flipped else image
         for turns in range(4):
             restored = restore(model, view.rot90(turns, (2, 3))).rot90(-turns, (2, 3))
             views.append(restored.flip(-1) if flipped else restored)
     torch.testing.assert_close(ensemble, torch.stack(views).mean(0))
-    assert (ensemble - restore(model, picture)).abs().max() > 1e-3
-    torch.testing.assert_close(restore(model, picture.flip(-2), self_ensemble=True).flip(-2), ensemble)
+    assert (ensemble - restore(model, image)).abs().max() > 1e-3
+    torch.testing.assert_close(restore(model, image.flip(-2), self_ensemble=True).flip(-2), ensemble)
     assert seen[-1] == 1
 
 
@@ -119,19 +119,19 @@ def test_self_ensemble_is_the_mean_of_the_eight_views():
 LIMITED = """
 import resource, sys, torch
 from pathlib import Path
-from models.tiled import TiledForward
+from inference.tiled import TiledForward
 from test_tiled import IRNeXt, awake, photograph, psnr
-from utils.inference import restore
+from inference.whole import restore
 torch.manual_seed(0)
 model = awake(IRNeXt(num_blocks=1, channels=16))
-picture = photograph(512, 768)
-wanted = restore(model, picture, tile=256)
-restore(model, picture[..., :64, :64])
+image = photograph(512, 768)
+wanted = restore(model, image, tile=256)
+restore(model, image[..., :64, :64])
 here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (here + int(sys.argv[1]) * 2**20, -1))
 forward = TiledForward(model, 512)
 with torch.inference_mode():
-    restored = restore(model, picture) if sys.argv[2] == "restore" else forward(picture).clamp(0, 1)
+    restored = restore(model, image) if sys.argv[2] == "restore" else forward(image).clamp(0, 1)
 print(psnr(restored, wanted), forward.tile)
 """
 
@@ -143,7 +143,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PATH": "", "MALLOC_MMAP_THRESHOLD_": "10
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 @pytest.mark.parametrize("way", ["tiles", "restore"])
 def test_tiles_are_halved_where_memory_runs_out(way):
-    """Of tiles that are too large, and of a whole picture that is; in a process each, which keeps what oneDNN took."""
+    """Of tiles that are too large, and of a whole image that is; in a process each, which keeps what oneDNN took."""
     script = ["-c", f"import sys; sys.path.insert(0, 'tests'){LIMITED}", "180", way]
     result = subprocess.run([sys.executable, *script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 Network = Callable[[Tensor], list[Tensor]]
 
-OFTEN = 4  # pictures of a size before the network is compiled for it
+OFTEN = 4  # images of a size before the network is compiled for it
 MOST_SIZES = 4
 
 
@@ -45,7 +45,7 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
 
 
 def compiled_for_common_sizes(network: nn.Module) -> Network:
-    """The network in eval mode, compiled for the few sizes that come often; other pictures go through it as they are.
+    """The network in eval mode, compiled for the few sizes that come often; other images go through it as they are.
 
     A compilation takes a minute or more. One that leaves the sizes open takes longer than several for given sizes and
     is done again for some of them (docs/performance.md), so that it does not pay.

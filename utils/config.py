@@ -1,22 +1,11 @@
 """The configuration: typed keys from one YAML file, each of which the command line may override."""
 
-import math
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
-from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
 
-from utils.errors import InputError
 from utils.precision import Precision
-
-MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a configuration file
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 @dataclass(kw_only=True)
@@ -30,7 +19,7 @@ class ModelConfig:
     channels: int = 32
     """Width at full size; a multiple of 8."""
     mean_window: float | None = None
-    """Window of the attention's mean as a fraction of the picture's sides; null takes the whole picture."""
+    """Window of the attention's mean as a fraction of the image's sides; null takes the whole image."""
     pool_sizes: tuple[int, ...] = (8, 4, 2)
     """Pooling sizes of the multi-scale module, coarse to fine; [] for a network without it (ablation)."""
     local_attention: bool = True
@@ -49,14 +38,14 @@ class LossConfig:
 
 @dataclass(kw_only=True)
 class SetConfig:
-    """Where a set's pictures are and how they are paired"""
+    """Where a set's images are and how they are paired"""
 
     folder: tuple[str, ...] | str = "."
     """Folder below data.root, in any case; of several names the first that is there counts."""
     layout: tuple[str, str] | str = "plain"
     """How files are named and paired: a key of data.layouts.LAYOUTS, or [INPUT, TARGET] patterns of your own."""
     only: tuple[int, int] | str | None = None
-    """A part of the folder: [FIRST, LAST] of its pictures' numbers, or a text file below data.root that lists it."""
+    """A part of the folder: [FIRST, LAST] of its images' numbers, or a text file below data.root that lists it."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -69,7 +58,7 @@ class TrainSetConfig(SetConfig):
     """A training set"""
 
     degrade: Literal["haze", "rain", "snow", "motion_blur", "defocus"] | None = None
-    """The folder holds clean pictures (no layout), and this is done to each when it is loaded; null: it holds pairs."""
+    """The folder holds clean images (no layout), and this is done to each when it is loaded; null: it holds pairs."""
 
 
 @dataclass(kw_only=True)
@@ -103,7 +92,7 @@ class TestSetConfig(SetConfig):
     """A test set"""
 
     protocol: Literal["rgb", "y", "dehazing", "defocus", "realblur"] = "rgb"
-    """How it is scored, a key of utils.metrics.PROTOCOLS."""
+    """How it is scored, a key of evaluation.metrics.PROTOCOLS."""
     optional: bool = False
     """Left out where its folder is not there."""
     subsets: dict[str, SubsetConfig] = field(default_factory=dict)
@@ -118,7 +107,7 @@ class TestSetConfig(SetConfig):
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """The pictures"""
+    """The images"""
 
     root: str
     """Folder of the data set."""
@@ -133,12 +122,12 @@ class DataConfig:
     crop_size: int | tuple[int, int] = 256
     """Side of the random training crop, or [height, width]; multiples of 32, at least 64."""
     num_workers: int = 4
-    """Processes that load pictures; the result does not depend on it."""
+    """Processes that load images; the result does not depend on it."""
     cache: str | None = None
-    """Folder for the decoded training pictures, so that each is decoded once; it grows by height x width x 3 bytes for
+    """Folder for the decoded training images, so that each is decoded once; it grows by height x width x 3 bytes for
     each (16 bits: twice that) and may be shared or deleted at any time. /dev/shm/NAME: memory; null: no cache."""
     max_broken: int = 10
-    """Training pictures that may turn out to be broken while the run goes on with others; one more ends it."""
+    """Training images that may turn out to be broken while the run goes on with others; one more ends it."""
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "data.num_workers must not be negative")
@@ -159,7 +148,7 @@ class TrainConfig:
     epochs: int
     """Number of epochs, warm-up included."""
     batch_size: int
-    """Pictures per step, of all processes together."""
+    """Images per step, of all processes together."""
     lr: float
     """Learning rate after warm-up."""
     min_lr: float = 1e-6
@@ -209,7 +198,7 @@ class Config:
     task: str
     """What is restored: dehazing, deblurring, ... (a label)."""
     seed: int = 0
-    """Of the initial weights, the order of the pictures and their augmentation."""
+    """Of the initial weights, the order of the images and their augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig
@@ -221,122 +210,6 @@ class Config:
     def to_yaml(self) -> str:
         """All keys with their values, as ``--config`` reads them back."""
         return yaml.safe_dump(_plain(asdict(self)), sort_keys=False, allow_unicode=True)
-
-
-class ScriptParser(ArgumentParser):
-    """jsonargparse's parser, which ends with one line and status 2 when a file or key is wrong."""
-
-    def __init__(self, *args, **options) -> None:
-        super().__init__(*args, **{"exit_on_error": False, **options})
-        self.files: list[str] = []
-
-    def add_config(self) -> None:
-        """``--config FILE`` and an option for every key of ``Config``."""
-        self.add_argument("--config", action="config", help="YAML file of the task (configs/)", required=True)
-        self.add_class_arguments(Config)
-
-    def parse_path(self, path: str | os.PathLike, **options) -> Namespace:
-        """Read a configuration file, together with what it builds on."""
-        self.files.append(str(path))
-        return self.parse_string(yaml.safe_dump(read_yaml(Path(path)), sort_keys=False), **options)
-
-    def parse(self) -> Namespace:
-        """The command line's values; sections are instances of their dataclasses.
-
-        Raises:
-            InputError: unknown or missing key, wrong value, missing or malformed file.
-        """
-        try:
-            return self.instantiate(self.parse_args())
-        except InputError:
-            raise
-        except Exception as error:  # the library raises nearly anything on values of odd kinds
-            where = " or ".join([*self.files, "the command line"])
-            raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys of a YAML file, on top of those of its ``base``: a file beside it whose keys it repeats or adds to.
-
-    Raises:
-        InputError: a file is missing or malformed, or stands on itself.
-    """
-    chain: list[dict[str, Any]] = []
-    files = [path]
-    while True:
-        try:
-            values = get_loader("yaml")(files[-1].read_text())
-        except OSError as error:
-            raise InputError(f"{files[-1]}: cannot read the configuration: {error.strerror}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(f"{files[-1]}: not a YAML file: {_one_line(error)}") from None
-        _check_extent(values, files[-1])
-        if not isinstance(values, dict):
-            raise InputError(f"{files[-1]}: no keys; a configuration has sections such as model, data and train")
-        if strange := [key for key in values if not isinstance(key, str)]:
-            raise InputError(f"{files[-1]}: {strange[0]!r} is no key")
-        base = values.pop("base", None)
-        if not isinstance(base, str | None) or "\0" in (base or ""):
-            raise InputError(f"{files[-1]}: base: the name of a file, not {base!r}")
-        chain.append(values)
-        if base is None:
-            break
-        files.append(files[-1].parent / base)
-        if os.path.realpath(files[-1]) in [os.path.realpath(file) for file in files[:-1]]:
-            raise InputError(f"{path}: builds on itself: {' -> '.join(map(str, files))}")
-    merged: dict[str, Any] = {}
-    for values in reversed(chain):
-        merged = _merge(merged, values)
-    return merged
-
-
-def _check_extent(values: Any, file: Path) -> None:
-    """Aliases make a short file endless, or larger than any memory."""
-    waiting, count = [(values, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        count += 1
-        if count > MAX_VALUES or depth > MAX_DEPTH:
-            raise InputError(f"{file}: more than {MAX_VALUES} values or {MAX_DEPTH} levels; is it a configuration?")
-        if isinstance(value, dict):
-            waiting += [(inner, depth + 1) for inner in value.values()]
-        elif isinstance(value, list):
-            waiting += [(inner, depth + 1) for inner in value]
-
-
-def _merge(below: Any, above: Any) -> Any:
-    if not (isinstance(below, dict) and isinstance(above, dict)):
-        return above
-    return below | {key: _merge(below.get(key), value) for key, value in above.items()}
-
-
-def config_of(args: Namespace) -> Config:
-    """The ``Config`` among the parsed values.
-
-    Raises:
-        InputError: a value is null where there has to be one, or a number is not finite.
-    """
-    values = {key: args[key] for key in Config.__dataclass_fields__}
-    _check_values(Config, values, "")
-    return Config(**values)
-
-
-def _check_values(kind: type, values: Mapping[str, Any], where: str) -> None:
-    """The parser lets null and infinities through for any number."""
-    for key, hint in get_type_hints(kind).items():
-        value = values[key]
-        if value is None and NoneType not in get_args(hint):
-            raise InputError(f"{where}{key}: it needs a value, not null")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{where}{key}: a finite number, not {value}")
-        parts = value if isinstance(value, dict) else {"": value}
-        for name, part in parts.items():
-            if is_dataclass(part):
-                _check_values(type(part), vars(part), f"{where}{key}.{name}{'.' * bool(name)}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ class InputError(Exception):
 
 
 def listed(items: Sequence[str], what: str, show: int = 5) -> str:
-    """``listed(["a.png", "b.png"], "broken picture(s)")`` is "2 broken pictures: a.png, b.png"; a long list is cut."""
+    """``listed(["a.png", "b.png"], "broken image(s)")`` is "2 broken images: a.png, b.png"; a long list is cut."""
     more = f" and {len(items) - show} more" if len(items) > show else ""
     return f"{len(items)} {what.replace('(s)', '' if len(items) == 1 else 's')}: {', '.join(items[:show])}{more}"
 

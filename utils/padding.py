@@ -1,4 +1,4 @@
-"""Making pictures larger at the right and the bottom."""
+"""Making images larger at the right and the bottom."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def extend(x: Tensor, height: int, width: int) -> Tensor:
     """Extend (..., C, H, W) to (..., C, height, width), at least H and W, at the bottom and the right.
 
-    By reflection as far as a picture can be reflected (a side less one pixel), then by repeating the border.
+    By reflection as far as an image can be reflected (a side less one pixel), then by repeating the border.
     """
     missing = [height - x.shape[-2], width - x.shape[-1]]
     reflected = [min(gap, side - 1) for gap, side in zip(missing, x.shape[-2:], strict=True)]

@@ -25,6 +25,6 @@ def supported(precision: Precision, device: torch.device) -> Precision:
     return precision
 
 
-def arithmetic(precision: Precision, device: torch.device) -> torch.autocast:
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """A context in which networks compute in this precision; weights, and what is sensitive, stay float32."""
     return torch.autocast(device.type, dtype=DTYPES.get(precision), enabled=precision in DTYPES)

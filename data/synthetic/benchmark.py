@@ -1,0 +1,163 @@
+"""The embedded benchmark's data: the photographs that come with scikit-image, degraded, in the published shapes.
+
+    python -m data.synthetic.benchmark --output datasets/benchmark
+
+writes below the output folder, each laid out and named like the data set that is named here:
+
+    dehazing/{train,test}/{hazy,gt}                      RESIDE
+    deblurring/{train,test}/NAME/{blur,sharp}            GoPro, a photograph in place of a sequence
+    defocus/{train,val,test}_c/{source,target}           DPDD: 16 bit, indoor_labels.npy and outdoor_labels.npy
+    deraining/train/{input,target}, deraining/test/SET/{input,target}    Rain13K, for SET Test100, Rain100H, Rain100L
+    desnowing/{train2500,test2000}/{Snow,Gt}             CSD
+
+Photographs of one split are in no other. The motorcycle has its measured depth, the others a made-up smooth one.
+Writing the same folder again changes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data.images import write_image
+from data.synthetic.degradations import DEGRADATIONS, haze, rain, to_linear, to_stored
+from data.synthetic.depth import smooth_depth
+from data.synthetic.photographs import PHOTOGRAPHS, photographs
+from utils.cli import ScriptParser
+from utils.errors import run_script
+
+VARIANTS = {"train": 12, "validation": 2, "test": 4}  # degradations of each photograph
+INDOOR = ("coffee",)  # of the test photographs, for DPDD's labels
+
+
+def light_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
+    """Few streaks of one direction, like Rain100L's."""
+    return rain(clean, rng, angle=rng.uniform(-20, 20), length=25, density=0.0004, opacity=0.5, veil=0)
+
+
+def heavy_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
+    """Dense, bright streaks, like Rain100H's."""
+    return rain(clean, rng, angle=rng.uniform(-35, 35), length=35, density=0.003, opacity=0.8, veil=0.05)
+
+
+def clean_images(
+    split: str, variants: dict[str, int], seed: int, recolour: bool = True
+) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None, np.random.Generator]]:
+    """Each photograph of a split several times: name, number from 1, image, depth if known, and what draws the rest.
+
+    Images are uint8 (H, W, 3), those of the training split with other colours each time, with ``recolour``.
+    """
+    for position, (name, photograph, depth) in enumerate(photographs(split)):
+        rng = np.random.default_rng([seed, list(PHOTOGRAPHS).index(split), position])
+        for number in range(1, variants[split] + 1):
+            clean = recoloured(photograph, rng) if recolour and split == "train" else photograph
+            yield name, number, clean, depth, rng
+
+
+def recoloured(photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A photograph, uint8 (H, W, 3), exposed up to two stops less, with another white balance and colours exchanged.
+
+    A few photographs have too few colours for a network to learn from them what is haze, rain or snow and what is pale.
+    """
+    stops = rng.uniform(-2, 0) + rng.uniform(-0.5, 0.5, 3)
+    light = to_linear(as_float(photograph[..., rng.permutation(3)]))
+    return to_integer(to_stored(light * np.float32(2) ** stops.astype(np.float32)), np.uint8)
+
+
+def write_dehazing(folder: Path, variants: dict[str, int], seed: int) -> None:
+    """At half size, so that a training crop shows enough of an image to tell its haze."""
+    for split in ("train", "test"):
+        for name, number, clean, depth, rng in clean_images(split, variants, seed):
+            hazes = (1, 2) if split == "train" else (number,)
+            name = f"{name}-{number}" if split == "train" else name
+            clean = cv2.resize(clean, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            write_image(folder / split / "gt" / f"{name}.png", clean)
+            for haze_number in hazes:
+                airlight, beta = rng.uniform(0.7, 1), rng.uniform(0.6, 1.8)
+                size = clean.shape[:2]
+                distance = smooth_depth(*size, rng) if depth is None else cv2.resize(depth, size[::-1])
+                path = folder / split / "hazy" / f"{name}_{haze_number}_{airlight:.2f}_{beta:.2f}.png"
+                write_image(path, to_integer(haze(as_float(clean), distance, beta, airlight), np.uint8))
+
+
+def write_deblurring(folder: Path, variants: dict[str, int], seed: int) -> None:
+    for split in ("train", "test"):
+        for name, number, clean, _, rng in clean_images(split, variants, seed, recolour=False):
+            blurred = DEGRADATIONS["motion_blur"](as_float(clean), rng)
+            write_image(folder / split / name / "sharp" / f"{number:06}.png", clean)
+            write_image(folder / split / name / "blur" / f"{number:06}.png", to_integer(blurred, np.uint8))
+
+
+def write_defocus(folder: Path, variants: dict[str, int], seed: int) -> None:
+    shot = 1  # the camera's counter: each input and each target is a photograph of its own
+    for split, subfolder in (("train", "train_c"), ("validation", "val_c"), ("test", "test_c")):
+        is_indoor = []
+        for name, _, clean, depth, rng in clean_images(split, variants, seed, recolour=False):
+            blurred = DEGRADATIONS["defocus"](as_float(clean), rng, depth)
+            write_image(folder / subfolder / "source" / f"1P0A{shot:04}.png", to_integer(blurred, np.uint16))
+            write_image(folder / subfolder / "target" / f"1P0A{shot + 1:04}.png", clean.astype(np.uint16) * 257)
+            is_indoor.append(name in INDOOR)
+            shot += 2
+        if split == "test":
+            np.save(folder / subfolder / "indoor_labels.npy", np.flatnonzero(is_indoor) + 1)
+            np.save(folder / subfolder / "outdoor_labels.npy", np.flatnonzero(np.logical_not(is_indoor)) + 1)
+
+
+def write_deraining(folder: Path, variants: dict[str, int], seed: int) -> None:
+    sets = {
+        "train": ("train", DEGRADATIONS["rain"]),
+        "test/Test100": ("test", DEGRADATIONS["rain"]),
+        "test/Rain100H": ("test", heavy_rain),
+        "test/Rain100L": ("test", light_rain),
+    }
+    for index, (subfolder, (split, degrade)) in enumerate(sets.items()):
+        images = clean_images(split, variants, len(TASKS) * index + seed)
+        for position, (_, _, clean, _, rng) in enumerate(images, 1):
+            write_image(folder / subfolder / "target" / f"{position}.png", clean)
+            rainy = degrade(as_float(clean), rng)
+            write_image(folder / subfolder / "input" / f"{position}.png", to_integer(rainy, np.uint8))
+
+
+def write_desnowing(folder: Path, variants: dict[str, int], seed: int) -> None:
+    for split, subfolder in (("train", "train2500"), ("test", "test2000")):
+        for position, (_, _, clean, _, rng) in enumerate(clean_images(split, variants, seed), 1):
+            write_image(folder / subfolder / "Gt" / f"{position}.tif", clean)
+            snowy = DEGRADATIONS["snow"](as_float(clean), rng)
+            write_image(folder / subfolder / "Snow" / f"{position}.tif", to_integer(snowy, np.uint8))
+
+
+TASKS: dict[str, Callable[[Path, dict[str, int], int], None]] = {
+    "dehazing": write_dehazing,
+    "deblurring": write_deblurring,
+    "defocus": write_defocus,
+    "deraining": write_deraining,
+    "desnowing": write_desnowing,
+}
+
+
+def write_benchmark(output: Path, tasks: Iterable[str] = TASKS, variants: dict[str, int] = VARIANTS) -> None:
+    """Write the data of ``tasks`` below ``output``, so many degradations of each photograph of a split."""
+    for task in tqdm(tasks, "writing images", disable=None):
+        TASKS[task](output / task, variants, seed=list(TASKS).index(task))
+
+
+def as_float(image: np.ndarray) -> np.ndarray:
+    """uint8 -> float32 in [0, 1]."""
+    return image.astype(np.float32) / 255
+
+
+def to_integer(image: np.ndarray, dtype: type) -> np.ndarray:
+    """[0, 1] -> the whole range of ``dtype``, rounded."""
+    return np.round(image * np.iinfo(dtype).max).astype(dtype)
+
+
+def main() -> None:
+    parser = ScriptParser(prog="python -m data.synthetic.benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("datasets/benchmark"), help="the folder to write")
+    write_benchmark(parser.parse().output)
+
+
+if __name__ == "__main__":
+    run_script(main)

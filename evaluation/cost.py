@@ -1,0 +1,13 @@
+"""What a network costs: multiply-accumulates."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_gmacs(model: nn.Module, height: int = 256, width: int = 256) -> float:
+    """Billions of multiply-accumulates of the convolutions for one image (the counter counts 2 per multiply-add)."""
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, height, width, device=device))
+    return counter.get_total_flops() / 2e9

@@ -1,0 +1,34 @@
+"""LPIPS, for those who have it installed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from utils.errors import InputError
+
+
+def load_lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS with AlexNet (Zhang et al., CVPR 2018) of images (N, 3, H, W) in [0, 1]: one mean over the images.
+
+    Raises:
+        InputError: torchmetrics, which has it, is not installed, or AlexNet's weights are neither there nor to be had.
+    """
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    except ImportError:
+        raise InputError("--lpips needs a package that is not installed: pip install torchmetrics") from None
+    try:
+        metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device).eval()
+    except OSError as error:  # of the download
+        raise InputError(
+            f"--lpips: AlexNet's weights cannot be fetched ({error}): put torchvision's alexnet-owt-7be5be79.pth into "
+            f"{torch.hub.get_dir()}/checkpoints"
+        ) from None
+
+    @torch.inference_mode()
+    def lpips(restored: Tensor, target: Tensor) -> Tensor:
+        metric.reset()
+        return metric(restored.clamp(0, 1), target.clamp(0, 1))
+
+    return lpips

@@ -1,0 +1,85 @@
+"""The results of test.py: means over sets and subsets, and one line per image."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, median
+
+from evaluation.scoring import Failure, Score, scored_and_failed
+from utils.config import PublishedScore, TestSetConfig
+from utils.files import write_whole
+
+# Metrics in the order of the table's columns: heading and decimals.
+METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
+
+
+def summary(results: Sequence[Score | Failure]) -> dict:
+    """The means over images, as metrics.json has them, and the median time (the first image's is the warm-up's).
+
+    At least one has a score; ``failed`` says of the others, by name, why they have none.
+    """
+    scores, failures = scored_and_failed(results)
+    return {
+        "images": len(scores),
+        "failed": {failure.name: failure.problem for failure in failures},
+        "input": {metric: mean(score.input[metric] for score in scores) for metric in scores[0].input},
+        "restored": {metric: mean(score.restored[metric] for score in scores) for metric in scores[0].restored},
+        "seconds_per_image": median(score.seconds for score in scores),
+    }
+
+
+def has_score(results: Sequence[Score | Failure]) -> bool:
+    """Whether some image could be scored."""
+    return any(isinstance(result, Score) for result in results)
+
+
+def results_of(results: Sequence[Score | Failure], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
+    """What metrics.json has of a set: protocol, means, what has no score, published figures, notes and subsets."""
+    notes = [part.note] if part.note else []
+    if part.shares_scenes:
+        notes.append("the published split has scenes in training and test")
+    return {
+        "protocol": part.protocol,
+        **summary(results),
+        "published": published(part.published),
+        "subsets": {
+            name: summary(of_subset) | {"published": published(part.subsets[name].published)}
+            for name, positions in subsets.items()
+            if has_score(of_subset := [results[position] for position in positions])
+        },
+        "notes": notes,
+    }
+
+
+def published(score: PublishedScore | None) -> dict:
+    """The figures that somebody reported, and who."""
+    return {} if score is None else {key: value for key, value in asdict(score).items() if value is not None}
+
+
+def average(results: Mapping[str, dict]) -> dict:
+    """The mean over sets of each set's mean, whatever the sets' sizes."""
+    sets = list(results.values())
+    common = [metric for metric in METRICS if all(metric in result["restored"] for result in sets)]
+    return {
+        "images": sum(result["images"] for result in sets),
+        "failed": {f"{name}/{key}": why for name, of in results.items() for key, why in of.get("failed", {}).items()},
+        "input": {metric: mean(result["input"][metric] for result in sets) for metric in common},
+        "restored": {metric: mean(result["restored"][metric] for result in sets) for metric in common},
+        "seconds_per_image": mean(result["seconds_per_image"] for result in sets),
+    }
+
+
+def write_scores(path: Path, results: Mapping[str, Sequence[Score | Failure]], protocols: Mapping[str, str]) -> None:
+    """Write one line per image: its set, protocol, name, and its scores before and after, if it has any."""
+    scores = {name: scored_and_failed(of_set)[0] for name, of_set in results.items()}
+    metrics = [metric for metric in METRICS if any(metric in score.restored for of in scores.values() for score in of)]
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])
+    for name, of_set in scores.items():
+        for score in of_set:
+            values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
+            table.writerow([name, protocols[name], score.name, *values, score.seconds])
+    write_whole(path, text.getvalue())

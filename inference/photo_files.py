@@ -1,0 +1,358 @@
+"""A user's image file with all that a restored one keeps: depth, grey or colour, alpha, profile and metadata."""
+
+import contextlib
+import io
+import re
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
+
+from data.images import MAX_MEGAPIXELS, SUFFIXES
+from utils.errors import InputError
+from utils.files import write_whole
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
+FORMATS[".tiff"] = FORMATS[".tif"]
+JPEG_QUALITY = 95  # with full-resolution colour; lossy WebP gets the same number
+ORIENTATION, EXIF_IFD, PIXEL_SIZE = 0x0112, 0x8769, (0xA002, 0xA003)
+# TIFF tags that describe the image and not how it is stored: description, maker, model, software, date, artist,
+# copyright, XMP, IPTC.
+DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432, 700, 33723)
+XMP_TAG, IPTC_TAG = 700, 33723
+XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Upright pixels and what belongs to them.
+
+    Attributes:
+        colour: (H, W, 3) RGB or (H, W) grey, uint8 or uint16.
+        alpha: (H, W) of the same type, or None.
+        exif: EXIF block with orientation 1, or empty.
+        icc: ICC profile of the colours, or None.
+        xmp: XMP packet, or None.
+        more: what one format only has: ``dpi``, ``text`` (PNG), ``tags`` (TIFF), ``lossless`` (WebP).
+        notes: what a user should know, such as pages that are left out.
+    """
+
+    colour: np.ndarray
+    alpha: np.ndarray | None = None
+    exif: bytes = b""
+    icc: bytes | None = None
+    xmp: bytes | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def with_colour(self, colour: np.ndarray) -> "Photograph":
+        """The same file with other pixels of the same shape and type."""
+        return replace(self, colour=colour)
+
+
+def photograph_size(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[int, int]:
+    """(height, width) as stored, from the header.
+
+    Raises:
+        InputError: no image can be read from the path, or it is too large.
+    """
+    with _opened(path, max_megapixels) as image:
+        return image.height, image.width
+
+
+def read_photograph(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+    """Read an image whole; CMYK and palettes become RGB, EXIF's orientation is applied.
+
+    Raises:
+        InputError: no image can be read from the path, it is cut off, larger than ``max_megapixels``, or has other
+            than 8 or 16 bits.
+    """
+    with _opened(path, max_megapixels) as image:
+        try:
+            return _read(path, image)
+        except InputError:
+            raise
+        except Exception as error:  # Pillow's and OpenCV's decoders raise nearly anything on a broken file
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{path}: cannot read the image, is it damaged? ({reason[:120]})") from None
+
+
+def _read(path: str | Path, image: Image.Image) -> Photograph:
+    if image.mode in ("I", "F"):
+        raise InputError(f"{path}: 32-bit pixels; only 8- and 16-bit images are restored")
+    deep = _bits(image) == 16
+    tags = {tag: image.tag_v2[tag] for tag in DESCRIPTIVE_TAGS if tag in image.tag_v2} if _is_tiff(image) else {}
+    pages = getattr(image, "n_frames", 1)
+    notes = [f"only the first of its {pages} pages is restored"] if pages > 1 else []
+    image.load()  # raises where the file is cut off; a PNG may hold its metadata behind the pixels
+    info, exif = dict(image.info), image.getexif()
+    # Both decoders turn a TIFF upright themselves.
+    orientation = 1 if _is_tiff(image) else exif.get(ORIENTATION, 1)
+    icc = info.get("icc_profile")
+    if deep:
+        colour, alpha = (_upright(pixels, orientation) for pixels in _deep_pixels(path, image))
+    else:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode == "CMYK":
+            upright, icc = _rgb_of_cmyk(upright, icc), None
+            notes.append("CMYK is written as RGB")
+        colour, alpha = _pixels(upright)
+    if _is_tiff(image):
+        exif_block = _upright_exif(_without_layout(exif, tags), orientation)
+    else:  # as it was, byte for byte, where the pixels are
+        exif_block = info.get("exif", b"") if orientation == 1 else _upright_exif(exif, orientation)
+    more: dict[str, Any] = {"tags": tags, "text": dict(getattr(image, "text", {}))}
+    if "dpi" in info:
+        more["dpi"] = info["dpi"]
+    if Path(path).suffix.lower() == ".webp":
+        more["lossless"] = _is_lossless_webp(path)
+    xmp = info.get("xmp")
+    if xmp:
+        xmp = XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+    return Photograph(colour, alpha, exif_block, icc, xmp, more, tuple(notes))
+
+
+def write_photograph(path: str | Path, photograph: Photograph) -> None:
+    """Write in the format of the path's suffix, whole or not at all; folders are made.
+
+    Raises:
+        InputError: the format cannot hold the image.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deep = photograph.colour.dtype == np.uint16
+    encode = _encoded_deep if deep else _encoded
+    write_whole(path, encode(path, photograph))
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, max_megapixels: float):
+    """The file as Pillow opens it, its pixels not yet read."""
+    path = Path(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on damaged metadata, which is then left out
+        try:
+            if path.is_dir():
+                raise InputError(f"{path}: a folder, not an image")
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: not a file")  # a pipe would be waited for without end
+            if path.stat().st_size == 0:
+                raise InputError(f"{path}: an empty file")
+            image = Image.open(path)
+        except InputError:
+            raise
+        except Image.UnidentifiedImageError:
+            raise InputError(f"{path}: not an image, or in a format that is not read") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot read the image: {error.strerror or error}") from None
+        except Exception as error:
+            raise InputError(f"{path}: cannot read the image, is it damaged? ({error})") from None
+        with image:
+            megapixels = image.width * image.height / 1e6
+            if megapixels > max_megapixels:
+                raise InputError(
+                    f"{path}: {image.width}x{image.height} are more than {max_megapixels:g} megapixels "
+                    "(--max-megapixels sets the limit)"
+                )
+            yield image
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits per channel as stored; Pillow itself would read 16-bit colour as 8-bit."""
+    if image.mode.startswith("I;16"):
+        return 16
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        position = image.fp.tell()
+        image.fp.seek(24)
+        depth = image.fp.read(1)[0]
+        image.fp.seek(position)
+        return depth
+    if _is_tiff(image):
+        return max(image.tag_v2.get(258, (8,)))
+    return 8
+
+
+def _deep_pixels(path: str | Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colour or grey and alpha, uint16, not turned."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16), None
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise InputError(f"{path}: a kind of 16-bit image that is not read")
+    if pixels.ndim == 2:
+        return pixels, None
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    return np.ascontiguousarray(pixels[..., 2::-1]), alpha
+
+
+def _pixels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colour or grey and alpha, uint8, of any 8-bit mode."""
+    transparent = image.has_transparency_data
+    grey = image.mode in ("1", "L", "LA", "La")
+    image = image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB"))
+    pixels = np.asarray(image)
+    if not transparent:
+        return pixels, None
+    return (pixels[..., 0] if grey else pixels[..., :3]), pixels[..., -1]
+
+
+def _rgb_of_cmyk(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """Through the file's own profile to sRGB, where it has a sound one."""
+    if icc:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return image.convert("RGB")
+
+
+def _upright(pixels: np.ndarray | None, orientation: int) -> np.ndarray | None:
+    """Turned as EXIF's orientation says (the standard's values 1 to 8)."""
+    if pixels is None:
+        return None
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _is_tiff(image: Image.Image) -> bool:
+    return isinstance(image, TiffImagePlugin.TiffImageFile)
+
+
+def _upright_exif(exif: Image.Exif, orientation: int) -> bytes:
+    """The EXIF block for pixels that have been turned upright."""
+    if not len(exif):
+        return b""
+    if ORIENTATION in exif:
+        exif[ORIENTATION] = 1
+    details = exif.get_ifd(EXIF_IFD)
+    if orientation >= 5 and all(tag in details for tag in PIXEL_SIZE):
+        width, height = (details[tag] for tag in PIXEL_SIZE)
+        details[PIXEL_SIZE[0]], details[PIXEL_SIZE[1]] = height, width
+    return exif.tobytes()
+
+
+def _without_layout(exif: Image.Exif, tags: dict[int, Any]) -> Image.Exif:
+    """Of a TIFF's tags, which are read as EXIF, those that another file may have as well."""
+    kept = Image.Exif()
+    for tag, value in tags.items():
+        if tag not in (XMP_TAG, IPTC_TAG):
+            kept[tag] = value
+    details = exif.get_ifd(EXIF_IFD)
+    if details:
+        kept.get_ifd(EXIF_IFD).update(details)
+    return kept
+
+
+def _is_lossless_webp(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        return b"VP8L" in file.read(4096)
+
+
+def _encoded(path: Path, photograph: Photograph) -> bytes:
+    """The file's content, 8 bits."""
+    format = FORMATS[path.suffix.lower()]
+    pixels = photograph.colour
+    if photograph.alpha is not None and format != "JPEG":
+        pixels = np.dstack([pixels, photograph.alpha])
+    options: dict[str, Any] = {"icc_profile": photograph.icc, "exif": photograph.exif}
+    if "dpi" in photograph.more:
+        options["dpi"] = photograph.more["dpi"]
+    if format == "JPEG":
+        options |= {"quality": JPEG_QUALITY, "subsampling": 0}
+    elif format == "WEBP":
+        options |= {"lossless": photograph.more.get("lossless", False), "quality": JPEG_QUALITY, "exact": True}
+    elif format == "PNG":
+        options["pnginfo"] = text = PngImagePlugin.PngInfo()
+        for key, value in photograph.more.get("text", {}).items():
+            text.add_itxt(key, value) if key.startswith("XML:") else text.add_text(key, value)
+    elif format == "TIFF":
+        options |= {"compression": "tiff_adobe_deflate", "tiffinfo": _tiff_tags(photograph)}
+    if photograph.xmp and format in ("JPEG", "WEBP"):
+        options["xmp"] = photograph.xmp
+    content = io.BytesIO()
+    mode_keeping = Image.fromarray(np.ascontiguousarray(pixels))
+    mode_keeping.save(content, format, **{key: value for key, value in options.items() if value})
+    return content.getvalue()
+
+
+def _tiff_tags(photograph: Photograph) -> TiffImagePlugin.ImageFileDirectory_v2:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in photograph.more.get("tags", {}).items():
+        tags[tag] = value
+    if photograph.xmp:
+        tags[XMP_TAG] = photograph.xmp
+    return tags
+
+
+def _encoded_deep(path: Path, photograph: Photograph) -> bytes:
+    """The file's content, 16 bits."""
+    format = FORMATS[path.suffix.lower()]
+    pixels = photograph.colour
+    if photograph.alpha is not None:
+        colour = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
+        pixels = np.dstack([colour, photograph.alpha])
+    if format == "PNG":
+        swapped = pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+        _, content = cv2.imencode(".png", np.ascontiguousarray(swapped))
+        return _with_png_chunks(content.tobytes(), photograph)
+    if format == "TIFF":
+        content = io.BytesIO()
+        tifffile.imwrite(content, pixels, **_deep_tiff_options(photograph, pixels))
+        return content.getvalue()
+    raise InputError(f"{path}: a 16-bit image cannot be written as {path.suffix}: name it .png or .tif")
+
+
+def _deep_tiff_options(photograph: Photograph, pixels: np.ndarray) -> dict[str, Any]:
+    resolution = photograph.more.get("dpi")
+    tags = [
+        (tag, "s", 0, value, True) for tag, value in photograph.more.get("tags", {}).items() if isinstance(value, str)
+    ]
+    if photograph.xmp:
+        tags.append((XMP_TAG, "B", len(photograph.xmp), photograph.xmp, True))
+    options: dict[str, Any] = {
+        "photometric": "minisblack" if pixels.ndim == 2 else "rgb",
+        "compression": "zlib",
+        "extratags": tags,
+        "iccprofile": photograph.icc,
+        "software": False,
+        "metadata": None,
+    }
+    if resolution:
+        options |= {"resolution": tuple(map(float, resolution)), "resolutionunit": "INCH"}
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        options["extrasamples"] = ["unassalpha"]
+    return options
+
+
+def _with_png_chunks(png: bytes, photograph: Photograph) -> bytes:
+    """A PNG with profile, EXIF, resolution and texts put behind its header (PNG specification, chunks)."""
+    chunks = b""
+    if photograph.icc:
+        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photograph.icc))
+    if photograph.exif:
+        chunks += _chunk(b"eXIf", photograph.exif.removeprefix(b"Exif\0\0"))
+    if "dpi" in photograph.more:
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(dpi / 0.0254) for dpi in photograph.more["dpi"]), 1))
+    for key, value in photograph.more.get("text", {}).items():
+        chunks += _chunk(b"iTXt", key.encode("latin-1", "replace") + b"\0\0\0\0\0" + value.encode())
+    header = 8 + 25  # signature, IHDR
+    return png[:header] + chunks + png[header:]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "Photograph", "photograph_size", "read_photograph", "write_photograph"]

@@ -1,0 +1,152 @@
+"""Restoring a list of files: one bad file never ends the job."""
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from inference.folders import Job
+from inference.photo_files import MAX_MEGAPIXELS, Photograph, photograph_size, read_photograph, write_photograph
+from inference.restorer import Restorer
+from inference.video import VideoReader, VideoWriter, copy_audio
+from utils.errors import InputError, printable
+from utils.signals import StopSignal
+
+ANNOUNCE_SECONDS = 10  # an image that takes longer announces the time it needs
+
+
+class Stopped(Exception):
+    """The user, or the cluster, asked the job to stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How files are restored: the command line of restore.py."""
+
+    compare: bool = False
+    self_ensemble: bool = False
+    tile: int | None = None
+    max_megapixels: float = MAX_MEGAPIXELS
+
+
+class Session:
+    """Restores jobs one by one, with a progress bar over all of them.
+
+    Attributes:
+        failed: how many could not be restored.
+    """
+
+    def __init__(self, restorer: Restorer, options: Options, jobs: Iterable[Job]) -> None:
+        self.restorer, self.options = restorer, options
+        self.stop = StopSignal()
+        self.failed = 0
+        self.megapixels = {job.input: self._megapixels(job) for job in jobs}
+        self.bar = tqdm(
+            total=round(sum(self.megapixels.values()), 3),
+            unit="MP",
+            disable=None,
+            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]",
+        )
+
+    def run(self, jobs: Iterable[Job]) -> bool:
+        """Restore every job; returns False if a signal stopped it. What fails is reported on stderr and counted."""
+        with self.bar:
+            for job in jobs:
+                try:
+                    self._restore(job)
+                except InputError as error:
+                    self.failed += 1
+                    self._note(f"error: {error}")
+                except Stopped:
+                    return False
+        return True
+
+    def _restore(self, job: Job) -> None:
+        self.bar.set_description(job.output.name[-30:])
+        position = self.bar.n
+        (self._restore_video if job.is_video else self._restore_image)(job)
+        self.bar.update(position + self.megapixels[job.input] - self.bar.n)
+
+    def _note(self, line: str) -> None:
+        tqdm.write(printable(line), file=sys.stderr)
+
+    def _megapixels(self, job: Job) -> float:
+        try:
+            if job.is_video:
+                video = VideoReader(job.input)
+                return video.count * video.size[0] * video.size[1] / 1e6
+            height, width = photograph_size(job.input, self.options.max_megapixels)
+            return height * width / 1e6
+        except InputError:  # reported in its turn
+            return 0.0
+
+    def _restore_image(self, job: Job) -> None:
+        photograph = read_photograph(job.input, self.options.max_megapixels)
+        for note in photograph.notes:
+            self._note(f"note: {job.input}: {note}")
+        restored = self._restored(photograph.colour, f"{job.input}: {self.megapixels[job.input]:.1f} megapixels")
+        write_photograph(job.output, photograph.with_colour(restored))
+        if self.options.compare:
+            write_photograph(
+                job.output.with_name(f"{job.output.name}.compare.png"),
+                Photograph(np.concatenate([photograph.colour, restored], axis=1), icc=photograph.icc),
+            )
+
+    def _restore_video(self, job: Job) -> None:
+        video = VideoReader(job.input)
+        silent = job.output.with_name(f".{job.output.stem}.part{job.output.suffix}")
+        joined = silent.with_name(f".{job.output.stem}.audio{job.output.suffix}")
+        writers = {silent: VideoWriter(silent, video.rate, video.size)}
+        compared = job.output.with_name(f"{job.output.name}.compare{job.output.suffix}")
+        part = silent.with_name(f".{compared.stem}.part{compared.suffix}")
+        if self.options.compare:
+            writers[part] = VideoWriter(part, video.rate, (video.size[0], 2 * video.size[1]))
+        count = 0
+        try:
+            for frame in video:
+                restored = self._restored(frame, f"{job.input}: frame {count + 1}")
+                for path, writer in writers.items():
+                    writer.write(restored if path == silent else np.concatenate([frame, restored], axis=1))
+                count += 1
+            for writer in writers.values():
+                writer.close()
+            if count == 0:
+                raise InputError(f"{job.input}: a video without a readable frame")
+            if video.count and count != video.count:
+                self._note(f"note: {job.input}: {count} frames could be read, the file says {video.count}")
+            if note := copy_audio(job.input, silent, joined):
+                self._note(f"note: {job.input}: {note}")
+            (joined if joined.exists() else silent).replace(job.output)
+            if self.options.compare:
+                part.replace(compared)
+        finally:
+            for path in (*writers, joined):
+                path.unlink(missing_ok=True)
+
+    def _restored(self, colour: np.ndarray, about: str) -> np.ndarray:
+        start, before = time.monotonic(), self.bar.n
+        megapixels = colour.shape[0] * colour.shape[1] / 1e6
+        announced = False
+
+        def progress(done: float) -> None:
+            nonlocal announced
+            if self.stop.received:
+                raise Stopped
+            self.bar.update(before + done * megapixels - self.bar.n)
+            seconds = time.monotonic() - start
+            if not announced and 0 < done < 0.5 and seconds > ANNOUNCE_SECONDS:
+                announced = True
+                self._note(f"note: {about}, about {duration(seconds / done - seconds)} to go")
+
+        progress(0.0)
+        return self.restorer.restore(colour, self.options.tile, self.options.self_ensemble, progress)
+
+
+def duration(seconds: float) -> str:
+    """Such as "40 s", "25 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,95 @@
+"""One update of a network's weights."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from losses import LossTerms, MultiScaleLoss
+from utils.compiling import Network
+from utils.distributed import Group
+from utils.precision import Precision, autocast
+
+
+class Update(NamedTuple):
+    """What one update leaves for the curves: scalars on the device, so that reading them can wait.
+
+    Attributes:
+        loss: of this process's batch, times its weight.
+        grad_norm: L2 norm of the gradient before clipping.
+        finite: whether loss and gradient were finite in all processes; if not, the weights were left as they are.
+    """
+
+    loss: LossTerms
+    grad_norm: Tensor
+    finite: Tensor
+
+
+class TrainingStep:
+    """Forward, loss, backward, clipping, optimizer, moving average. Nothing in it waits for the device.
+
+    Args:
+        model: holds the weights.
+        criterion: takes the outputs, coarse to fine, and the target.
+        optimizer: a fused one: it skips the update on the device if its ``found_inf`` is set.
+        clip_norm: the gradient's L2 norm is clipped to this.
+        precision: arithmetic of the network; the loss is float32.
+        ema: follows the weights after each update.
+        network: what the batch goes through in place of ``model``: the same weights, compiled or distributed.
+        group: the processes that share the batch.
+
+    Attributes:
+        scaler: scales the loss in fp16; its state belongs into a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: MultiScaleLoss,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float,
+        *,
+        precision: Precision = "float32",
+        ema: AveragedModel | None = None,
+        network: Network | None = None,
+        group: Group | None = None,
+    ) -> None:
+        self.model, self.criterion, self.optimizer, self.clip_norm = model, criterion, optimizer, clip_norm
+        self.precision, self.ema, self.network = precision, ema, network or model
+        self.device = next(model.parameters()).device
+        self.group = group or Group(0, 1, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+
+    def __call__(self, batch: Mapping[str, Tensor], weight: float = 1.0) -> Update:
+        """Update the weights once.
+
+        Args:
+            batch: ``input`` and ``target``, float32 (N, 3, H, W) in [0, 1], on any device.
+            weight: of this process's mean loss in the mean over processes.
+        """
+        self.optimizer.zero_grad()
+        loss = self._accumulate(batch, weight)
+        return self._update(loss)
+
+    def _accumulate(self, batch: Mapping[str, Tensor], weight: float) -> LossTerms:
+        """Add the gradient of one batch to what the parameters have; returns its weighted loss, detached."""
+        input, target = (batch[key].to(self.device, non_blocking=True) for key in ("input", "target"))
+        with autocast(self.precision, self.device):
+            outputs = self.network(input)
+        loss = LossTerms(*(term * weight for term in self.criterion(outputs, target)))
+        self.scaler.scale(loss.total).backward()
+        return LossTerms(*(term.detach() for term in loss))
+
+    def _update(self, loss: LossTerms) -> Update:
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        finite = self.group.mean((loss.total + grad_norm) * 0) == 0
+        # Not GradScaler.step, which looks at the gradient alone: what is reported as skipped is what was skipped.
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()
+        self.optimizer.step()
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return Update(loss, grad_norm, finite)

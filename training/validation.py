@@ -1,0 +1,62 @@
+"""Scoring the validation sets during training."""
+
+from statistics import mean
+
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from evaluation.results import summary
+from evaluation.scoring import Failure, report_failures, score_images, scored_and_failed
+from training.curves import add_scalars, side_by_side
+from utils.config import Config
+from utils.distributed import Group, progress_bar
+from utils.errors import printable
+from utils.signals import StopSignal
+
+STRIPS_PER_SET = 3  # images of each validation set shown in TensorBoard
+
+
+def validate(
+    model: nn.Module,
+    validation_loaders: dict[str, DataLoader],
+    config: Config,
+    group: Group,
+    curves: SummaryWriter | None,
+    step: int,
+    stop: StopSignal,
+) -> float | None:
+    """Score every validation set, draw its curves and first images, and return the mean of the sets' PSNR in dB.
+
+    An image that cannot be read is named on stderr and left out. None when told to stop: the validation is then done
+    again after resuming.
+
+    Raises:
+        InputError: of a set no image can be read.
+    """
+    model.eval()
+    parts = config.data.validation or config.data.test
+    set_psnrs = []
+    for name, loader in validation_loaders.items():
+        results = []
+        scored = score_images(model, loader, parts[name].protocol, group.device)
+        for result, *images in progress_bar(group, scored, desc=name, total=len(loader), leave=False):
+            if stop.received:
+                break
+            if curves is not None and len(results) < STRIPS_PER_SET and not isinstance(result, Failure):
+                title = printable(f"{name}/{result.name} (input, restored, target)")
+                curves.add_image(title, side_by_side(*images), step)
+            results.append(result)
+        if group.any(stop.received):
+            return None
+        results = group.gather(results)
+        scores, failures = scored_and_failed(results)
+        if group.is_main:
+            report_failures(failures)
+        if not scores:
+            group.refuse(f"{name}: none of its {len(results)} images can be validated on")
+        means = summary(results)["restored"]
+        set_psnrs.append(means["psnr"])
+        if curves is not None:
+            add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)
+    return mean(set_psnrs)

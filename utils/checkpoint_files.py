@@ -1,0 +1,129 @@
+"""Checkpoint files: written atomically, rotated, and read without executing anything they contain."""
+
+import contextlib
+import os
+import pickle
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from utils.errors import InputError
+
+
+def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep: int = 1) -> None:
+    """Save tensors, numbers and text atomically: ``path`` holds either the old checkpoint or the new one.
+
+    The last ``keep - 1`` checkpoints stay beside it, see ``kept_checkpoints``.
+
+    Raises:
+        OSError: the file cannot be written; the old checkpoint is untouched.
+    """
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(dict(checkpoint), file)
+        except RuntimeError as error:  # torch reports a full disk as an unexpected file position
+            raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
+
+    replace_file(Path(path), write, keep)
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object], keep: int = 1) -> None:
+    """Write a temporary file, flush it to disk and rename it to ``path``; parent folders are created.
+
+    Raises:
+        OSError: as ``save_checkpoint``; it names ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            _rotate(path, keep)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None:  # the error for a full disk names no file
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def kept_checkpoints(path: Path) -> list[Path]:
+    """The checkpoints that exist, newest first: last.pt, last.previous.pt, last.previous2.pt, ..."""
+    older = [(int(match[1] or 1), file) for file in path.parent.glob("*") if (match := _match_previous(path, file))]
+    return [path] * path.exists() + [file for _, file in sorted(older)]
+
+
+def _match_previous(path: Path, file: Path) -> re.Match | None:
+    return re.fullmatch(rf"{re.escape(path.stem)}\.previous(\d*){re.escape(path.suffix)}", file.name)
+
+
+def _rotate(path: Path, keep: int) -> None:
+    """Shift the older checkpoints by one and link ``path`` as the newest of them."""
+    older = [file for file in kept_checkpoints(path) if file != path]
+    staying = max(0, keep - 2)
+    for file in older[staying:]:
+        file.unlink()
+    for number, file in reversed(list(enumerate(older[:staying], 2))):
+        os.replace(file, path.with_name(f"{path.stem}.previous{number}{path.suffix}"))
+    if keep > 1:
+        previous = path.with_name(f"{path.stem}.previous{path.suffix}")
+        try:
+            os.link(path, previous)
+        except OSError:  # file systems without hard links
+            shutil.copyfile(path, previous)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the rename as well, where the system supports it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint onto the CPU; only tensors, numbers, text and containers of them are accepted.
+
+    Raises:
+        InputError: the file is missing, damaged, contains anything else, or has no state dict under "model".
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the protocol of a foreign pickle, which is then refused
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such weights file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, not a weights file") from None
+    except PermissionError:
+        raise InputError(f"{path}: permission denied") from None
+    except pickle.UnpicklingError as error:
+        if re.search("GLOBAL|reduce|instantiate", str(error)):
+            raise InputError(
+                f"{path}: refused, because loading it could run code stored in the file; "
+                "a checkpoint holds tensors, numbers and text only"
+            ) from None
+        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError):
+        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
+    if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("model")):
+        raise InputError(f'{path}: not a checkpoint of this project or the authors\' (no state dict under "model")')
+    return checkpoint
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(item, Tensor) for item in value.values())
