@@ -19,13 +19,16 @@ from conftest import (
     write_reside,
 )
 
-from benchmarks.speed import started, work_of
+from benchmarks.speed import started
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_weights
-from training.watch import Meter
+from training.step import TrainingStep
+from training.watch import Meter, TimedLoader
 from utils.distributed import Group
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
+
+
 DEVICE = torch.device("cuda")
 
 
@@ -48,15 +51,15 @@ def test_outputs_are_the_reference_values(released_file, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_training_step_never_waits_for_the_gpu(precision):
     model = started(build_model(num_blocks=1, channels=8)).to(DEVICE)
-    x = torch.rand(2, 3, 64, 64, device=DEVICE)
-    step, steps = work_of(model, True, precision, x), Steps(Group(0, 1, DEVICE), most=10)
-    step()
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    step = TrainingStep(model, MultiScaleLoss(), optimizer, 0.001, precision=precision)
+    batch = {key: torch.rand(2, 3, 64, 64, device=DEVICE) for key in ("input", "target")} | {"name": ["a", "b"]}
+    meter = Meter(Group(0, 1, DEVICE), 10, TimedLoader([]))
+    step(batch)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step()
-        loss, grad_norm = MultiScaleLoss()(model(x), x), torch.ones((), device=DEVICE)
-        steps.add(loss, grad_norm, steps.is_finite(loss, grad_norm), 1, ["a", "b"])
+        meter.add(step(batch), batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

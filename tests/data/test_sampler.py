@@ -1,0 +1,72 @@
+"""Images, layouts, samples and the order they come in."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.datasets import train_loader
+from data.layouts import find_pairs
+from data.sampler import EpochSampler
+
+
+def loading(pairs, num_workers):
+    sampler = EpochSampler(len(pairs), batch_size=2, seed=5)
+    return train_loader(pairs, (64, 64), sampler, seed=5, num_workers=num_workers), sampler
+
+
+def batches(loader, sampler, epoch, batch=0):
+    sampler.set_position(epoch, batch)
+    return [(batch["name"], batch["input"], batch["target"]) for batch in loader]
+
+
+def test_an_epoch_can_be_entered_in_the_middle(reside):
+    pairs = find_pairs(reside / "train", "reside")
+    loader, sampler = loading(pairs, 0)
+    whole = batches(loader, sampler, epoch=2)
+    rest = batches(loader, sampler, epoch=2, batch=1)
+    assert [names for names, *_ in rest] == [names for names, *_ in whole[1:]]
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(rest, whole[1:], strict=True))
+
+
+def test_orders_differ_between_epochs_and_seeds():
+    orders = set()
+    for seed in (0, 1):
+        sampler = EpochSampler(50, batch_size=8, seed=seed)
+        for epoch in (1, 2):
+            sampler.set_position(epoch, batch=0)
+            order = tuple(index for batch in sampler for _, index in batch)
+            assert sorted(order) == list(range(50))
+            orders.add(order)
+    assert len(orders) == 4
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 5), st.integers(0, 3))
+def test_processes_share_each_batch(length, batch_size, processes, skipped):
+    """Together they have the batches of one process, and the weighted mean of their means is the whole's."""
+    alone = EpochSampler(length, batch_size, seed=3)
+    ranks = [EpochSampler(length, batch_size, 3, rank, processes) for rank in range(processes)]
+    for sampler in (alone, *ranks):
+        sampler.set_position(epoch=4, batch=min(skipped, alone.batches))
+    for number, (whole, *shares) in enumerate(zip(alone, *ranks, strict=True), alone.batch):
+        weights = [sampler.weight(number) for sampler in ranks]
+        mean = sum(w * np.mean([index for _, index in share]) for w, share in zip(weights, shares, strict=True))
+        assert mean / processes == pytest.approx(np.mean([index for _, index in whole]))
+        if len(whole) >= processes:
+            assert sorted(sample for share in shares for sample in share) == sorted(whole)
+        else:
+            assert all(share == whole for share in shares)
+
+
+@pytest.mark.parametrize("processes, then", [(1, 3), (3, 2), (2, 1)])
+def test_every_sample_comes_once_though_the_number_of_processes_changes(processes, then):
+    """The batches before and after the change are those of one process, so none comes twice and none is left out."""
+    seen = []
+    for count, start, end in ((processes, 0, 4), (then, 4, 8)):
+        samplers = [EpochSampler(31, 4, seed=2, rank=rank, processes=count) for rank in range(count)]
+        for sampler in samplers:
+            sampler.set_position(epoch=3, batch=start)
+        for shares in list(zip(*samplers, strict=True))[: end - start]:
+            seen += [index for share in shares for _, index in share]
+    assert sorted(seen) == list(range(31))

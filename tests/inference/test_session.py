@@ -1,0 +1,323 @@
+"""restore.py as a user runs it, on files of every kind."""
+
+import os
+import signal
+import struct
+import subprocess
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import tifffile
+import torch
+from conftest import assert_refused, command_of, run_script
+from PIL import Image, ImageCms
+
+from inference import Restorer
+from inference.photo_files import read_photograph
+from inference.video import VideoReader, VideoWriter
+
+WIDTH, HEIGHT = 100, 70
+
+
+PHOTO = cv2.resize(skimage.data.astronaut(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+DEEP = PHOTO.astype(np.uint16) * 257 + 13
+
+
+ALPHA = np.linspace(1, 255, WIDTH).astype(np.uint8)[None].repeat(HEIGHT, 0)
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+
+
+MAKER, EXPOSURE = 271, 33434
+
+
+def turned_exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112], exif[MAKER] = 6, "Maker"
+    exif.get_ifd(0x8769)[EXPOSURE] = 0.01
+    return exif
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size that its content does not have."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def write_album(root: Path) -> None:
+    """Sound images of every kind, some in subfolders."""
+    (root / "sub" / "deep").mkdir(parents=True)
+    photo = Image.fromarray(PHOTO)
+    photo.save(root / "turned.jpg", exif=turned_exif(), icc_profile=PROFILE, dpi=(300, 300), xmp=XMP, quality=100)
+    photo.save(root / "turned.tif", exif=turned_exif(), icc_profile=PROFILE, compression="tiff_lzw")
+    photo.save(root / "turned.webp", exif=turned_exif(), lossless=True)
+    photo.save(root / "plain.png", icc_profile=PROFILE, dpi=(300, 300))
+    photo.save(root / "plain.bmp")
+    photo.quantize(32).save(root / "palette.png")
+    photo.convert("L").save(root / "sub" / "grey.jpg")
+    photo.convert("L").save(root / "grey.png")
+    photo.convert("1").save(root / "bits.png")
+    photo.convert("CMYK").save(root / "sub" / "deep" / "cmyk.jpg")
+    for suffix in ("png", "tif", "webp"):
+        Image.fromarray(np.dstack([PHOTO, ALPHA])).save(
+            root / f"alpha.{suffix}", **({"lossless": True} if suffix == "webp" else {})
+        )
+    Image.fromarray(np.dstack([PHOTO[..., 1], ALPHA])).save(root / "grey_alpha.png")
+    cv2.imwrite(str(root / "deep.png"), DEEP[..., ::-1])
+    cv2.imwrite(str(root / "deep_grey.png"), DEEP[..., 1])
+    cv2.imwrite(str(root / "deep_alpha.png"), np.dstack([DEEP[..., ::-1], DEEP[..., 1]]))
+    options = {"photometric": "rgb", "iccprofile": PROFILE, "description": "by hand", "metadata": None}
+    tifffile.imwrite(root / "deep.tif", DEEP, **options)
+    tifffile.imwrite(root / "deep_turned.tif", DEEP, photometric="rgb", extratags=[(0x0112, "H", 1, 6, True)])
+    tifffile.imwrite(root / "deep_grey.tif", DEEP[..., 1])
+    cv2.imwrite(str(root / "pixel.png"), PHOTO[:1, :1])
+    cv2.imwrite(str(root / "wide.png"), PHOTO[:2].repeat(300, axis=1))
+
+
+PROBLEMS = {
+    "bomb.png": "more than 500 megapixels",
+    "cut.jpg": "truncated",
+    "cut.png": "truncated",
+    "cut_deep.png": "truncated",
+    "empty.png": "an empty file",
+    "text.png": "not an image",
+    "folder.png": "a folder",
+    "pipe.png": "not a file",
+    "float.tif": "not",
+    "text.mp4": "not a video",
+}
+
+
+def write_problems(root: Path, album: Path) -> None:
+    for cut, whole in (("cut.jpg", "turned.jpg"), ("cut.png", "plain.png"), ("cut_deep.png", "deep.png")):
+        content = (album / whole).read_bytes()
+        (root / cut).write_bytes(content[: len(content) // 2])
+    (root / "bomb.png").write_bytes(png_of(60_000, 60_000))
+    (root / "empty.png").touch()
+    for name in ("text.png", "text.mp4"):
+        (root / name).write_text("not what it is called")
+    (root / "folder.png").mkdir()
+    os.mkfifo(root / "pipe.png")
+    tifffile.imwrite(root / "float.tif", PHOTO.astype(np.float32), photometric="rgb")
+
+
+@pytest.fixture(scope="module")
+def album(small_weights, tmp_path_factory):
+    """Input and output folder of a run over sound and broken images, and the run."""
+    root = tmp_path_factory.mktemp("album")
+    write_album(root / "in")
+    write_problems(root / "in", root / "in")
+    result = run_script("restore.py", "--weights", small_weights, "--input", root / "in", "--output", root / "out")
+    return root / "in", root / "out", result
+
+
+def test_every_broken_image_is_named_and_the_rest_goes_on(album):
+    source, output, result = album
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(PROBLEMS)
+    for name, reason in PROBLEMS.items():
+        assert any(f"{source / name}: " in line and reason in line for line in errors), (name, errors)
+    notes = [line for line in result.stderr.splitlines() if not line.startswith("error: ")]
+    assert notes == [f"note: {source / 'sub' / 'deep' / 'cmyk.jpg'}: CMYK is written as RGB"]
+    sound = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.name not in PROBLEMS}
+    assert {path.relative_to(output) for path in output.rglob("*") if path.is_file()} == sound
+    assert result.stdout == f"{len(sound)} restored, 0 skipped, {len(PROBLEMS)} failed; written to {output}\n"
+
+
+MODES = {"palette.png": "RGB", "bits.png": "L", "cmyk.jpg": "RGB"}
+
+
+def test_format_depth_grey_alpha_and_size_are_kept(album):
+    source, output, _ = album
+    for path in output.rglob("*.*"):
+        relative = path.relative_to(output)
+        with Image.open(source / relative) as before, Image.open(path) as after:
+            assert after.format == before.format
+            assert after.mode == MODES.get(path.name, before.mode), relative
+        before, after = read_photograph(source / relative), read_photograph(path)
+        assert after.colour.shape == before.colour.shape, relative
+        assert after.colour.dtype == before.colour.dtype, relative
+        assert ("deep" in path.name) == (after.colour.dtype == np.uint16)
+        assert (after.alpha is None) == (before.alpha is None), relative
+        if after.alpha is not None:
+            np.testing.assert_array_equal(after.alpha, before.alpha)
+
+
+def test_images_are_what_the_network_makes_of_the_upright_ones(album, small_weights):
+    _, output, _ = album
+    model = Restorer(small_weights, "cpu")
+    torch.set_num_threads(1)
+    upright = np.rot90(PHOTO, -1)
+    for name, colour, tolerance in (
+        ("plain.png", PHOTO, 1),
+        ("plain.bmp", PHOTO, 1),
+        ("alpha.webp", PHOTO, 1),
+        ("turned.tif", upright, 1),
+        ("turned.webp", upright, 1),
+        ("grey.png", np.asarray(Image.fromarray(PHOTO).convert("L")), 1),
+        ("deep.png", DEEP, 2),
+        ("deep_turned.tif", np.rot90(DEEP, -1), 2),
+        ("deep_grey.tif", DEEP[..., 1], 2),
+    ):
+        restored = read_photograph(output / name).colour.astype(int)
+        expected = model.restore(np.ascontiguousarray(colour)).astype(int)
+        assert abs(restored - expected).max() <= tolerance, name
+        assert abs(restored - colour.astype(int)).max() > 4 * tolerance, name  # something was done
+    jpeg = read_photograph(output / "turned.jpg").colour.astype(int)
+    assert abs(jpeg - model.restore(np.ascontiguousarray(upright))).mean() < 6
+
+
+def test_profile_exif_resolution_and_texts_are_kept(album):
+    _, output, _ = album
+    for name in ("turned.jpg", "turned.tif", "plain.png", "deep.tif"):
+        with Image.open(output / name) as image:
+            assert image.info["icc_profile"] == PROFILE, name
+    for name in ("turned.jpg", "turned.tif", "turned.webp"):
+        with Image.open(output / name) as image:
+            exif = image.getexif()
+            assert exif.get(0x0112, 1) == 1, name
+            assert exif[MAKER] == "Maker"
+            assert name == "turned.tif" or exif.get_ifd(0x8769)[EXPOSURE] == pytest.approx(0.01)
+    with Image.open(output / "turned.jpg") as image:
+        assert b'Orientation="1"' in image.info["xmp"]
+        assert image.info["dpi"] == (300, 300)
+    with Image.open(output / "plain.png") as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    with Image.open(output / "deep.tif") as image:
+        assert image.tag_v2[270] == "by hand"
+
+
+def test_what_is_there_is_skipped_and_patterns_compare(album, small_weights, tmp_path):
+    source, _, _ = album
+    arguments = ("--weights", small_weights, "--input", f"{source}/**/gr*.*", source / "deep.tif", "--output", tmp_path)
+    first = run_script("restore.py", *arguments, "--compare", "--tile", "64", "--self-ensemble")
+    assert first.returncode == 0, first.stderr
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")}
+    names = ["grey.png", "grey_alpha.png", "sub/grey.jpg", "deep.tif"]
+    assert written == {*names, *(f"{name}.compare.png" for name in names)}
+    compared = read_photograph(tmp_path / "deep.tif.compare.png").colour
+    restored = read_photograph(tmp_path / "deep.tif").colour
+    np.testing.assert_array_equal(compared, np.concatenate([DEEP, restored], axis=1))
+    expected = Restorer(small_weights, "cpu").restore(DEEP, self_ensemble=True)
+    assert abs(restored.astype(int) - expected).max() <= 2
+    (tmp_path / "grey.png").write_text("mine")
+    second = run_script("restore.py", *arguments)
+    assert second.returncode == 0
+    assert second.stdout.startswith("0 restored, 4 skipped, 0 failed")
+    assert (tmp_path / "grey.png").read_text() == "mine"
+    third = run_script("restore.py", *arguments, "--overwrite")
+    assert third.stdout.startswith("4 restored, 0 skipped")
+    assert read_photograph(tmp_path / "grey.png").colour.shape == (HEIGHT, WIDTH)
+
+
+def test_a_stopped_job_leaves_whole_files_and_goes_on(small_weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(16):
+        cv2.imwrite(str(tmp_path / "in" / f"{number:02}.png"), np.roll(PHOTO, number, 0).repeat(4, 0).repeat(4, 1))
+    arguments = ("--weights", small_weights, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    with subprocess.Popen(
+        **command_of("restore.py", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "out").glob("*.png")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert "run the same command again" in stdout
+    done = [path for path in (tmp_path / "out").iterdir()]
+    assert 0 < len(done) < 16
+    assert all(read_photograph(path).colour.shape == (4 * HEIGHT, 4 * WIDTH, 3) for path in done)
+    second = run_script("restore.py", *arguments)
+    assert second.returncode == 0
+    assert second.stdout.startswith(f"{16 - len(done)} restored, {len(done)} skipped, 0 failed")
+
+
+def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "other").mkdir()
+    for folder in ("in", "other"):
+        cv2.imwrite(str(tmp_path / folder / "a.png"), PHOTO)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(tmp_path / "other")
+    (tmp_path / "in" / "sub").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "sub" / "b.png"), PHOTO)
+
+    def refused(*mentions, weights=small_weights, output="results", inputs):
+        arguments = ("--weights", weights, "--input", *inputs, "--output", tmp_path / output)
+        assert_refused(run_script("restore.py", *arguments), *mentions)
+
+    refused("would replace the inputs", output="in", inputs=[tmp_path / "in"])
+    refused("leads out of the output folder", output="out", inputs=[tmp_path / "in"])
+    refused("both would be written to", inputs=[tmp_path / "in" / "a.png", tmp_path / "other" / "a.png"])
+    refused("no such weights file", weights=tmp_path / "gone.pt", inputs=[tmp_path / "in"])
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "other", "out"}
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.png"]
+
+
+def numbered(index: int) -> np.ndarray:
+    """A frame that shows its number as the length of a bar at the top."""
+    frame = cv2.resize(PHOTO, (96, 64))
+    frame[:16] = 0
+    frame[:16, : 12 * (index + 1)] = 255
+    return frame
+
+
+@pytest.fixture(scope="module")
+def identity_weights(small_weights, tmp_path_factory):
+    """A network that changes next to nothing, so that what a video shows stays legible."""
+    checkpoint = torch.load(small_weights, weights_only=True)
+    checkpoint["model"]["heads.2.weight"] *= 0.01
+    checkpoint["model"]["heads.2.bias"] *= 0
+    path = tmp_path_factory.mktemp("identity") / "identity.pt"
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_videos_keep_count_and_order_of_their_frames(identity_weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    for suffix in (".mp4", ".avi", ".mkv"):
+        writer = VideoWriter(tmp_path / "in" / f"clip{suffix}", 12.5, (64, 96))
+        for index in range(7):
+            writer.write(numbered(index))
+        writer.close()
+    environment = {"PATH": ""}  # no ffmpeg
+    command = command_of(
+        "restore.py",
+        "--weights",
+        identity_weights,
+        "--input",
+        tmp_path / "in",
+        "--output",
+        tmp_path / "out",
+        "--compare",
+    )
+    command["env"] |= environment
+    result = subprocess.run(**command, capture_output=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stderr.splitlines()) == 3
+    assert all("audio, if there was any, is not kept" in line for line in result.stderr.splitlines())
+    for suffix in (".mp4", ".avi", ".mkv"):
+        video = VideoReader(tmp_path / "out" / f"clip{suffix}")
+        assert (video.rate, video.size) == (12.5, (64, 96))
+        bars = [round((frame[8] > 128).all(-1).sum() / 12) for frame in video]
+        assert bars == [1, 2, 3, 4, 5, 6, 7]
+        compared = VideoReader(tmp_path / "out" / f"clip{suffix}.compare{suffix}")
+        assert (len(list(compared)), compared.size) == (7, (64, 192))
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]

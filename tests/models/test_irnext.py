@@ -1,0 +1,158 @@
+"""The network against the reference values, and what the paper's switches change."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    REFERENCE,
+    assert_outputs,
+    formula_images,
+    released_state_dict,
+)
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.live import LiveBytes
+from benchmarks.speed import started
+from benchmarks.textbook import TextbookIRNeXt
+from losses import MultiScaleLoss
+from models import IRNeXt, build_model, load_model, load_weights
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(REFERENCE / "irnext_n4.npz")
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_outputs_agree_with_the_released_network(released_file, golden, mode):
+    model = IRNeXt()
+    load_weights(model, released_file)
+    model.train(mode == "train")
+    assert_outputs(model(formula_images(7)), golden, f"{mode}_out")
+
+
+def test_deblurring_variant_agrees_and_is_recognised_by_its_depth(tmp_path):
+    torch.save({"model": released_state_dict("released_state_dict_14.json")}, tmp_path / "gopro.pkl")
+    model = load_model(tmp_path / "gopro.pkl")
+    assert not model.training
+    with torch.no_grad():
+        assert_outputs(model(formula_images(7, 2, 128, 160)), np.load(REFERENCE / "irnext_n14_window.npz"), "eval_out")
+
+
+@pytest.mark.parametrize("num_blocks, parameters", [(4, 5_455_241), (8, 8_555_401), (14, 13_205_641), (16, 14_755_721)])
+def test_parameter_counts(num_blocks, parameters):
+    assert sum(parameter.numel() for parameter in IRNeXt(num_blocks).parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool_sizes": ()},
+        {"local_attention": False},
+        {"frequency_modulation": False},
+        {"pool_sizes": (4, 2)},
+        {"pool_sizes": (16, 8, 4, 2)},
+    ],
+)
+def test_ablations_train_and_differ(options):
+    torch.manual_seed(0)
+    model = IRNeXt(num_blocks=1, channels=8, **options)
+    whole = IRNeXt(num_blocks=1, channels=8)
+    own = sum(parameter.numel() for parameter in model.parameters())
+    assert own != sum(parameter.numel() for parameter in whole.parameters())
+    side = model.min_size
+    outputs = model(torch.rand(2, 3, side, side))
+    sum(output.sum() for output in outputs).backward()
+    assert [output.shape[-1] for output in outputs] == [side // 4, side // 2, side]
+
+
+def test_one_image_per_batch_trains():
+    """Batch norm over one value per channel has no variance: the attention takes its running statistics."""
+    model = IRNeXt(num_blocks=1, channels=8).train()
+    statistics = {name: value.clone() for name, value in model.named_buffers()}
+    model(torch.rand(1, 3, 64, 64))[-1].sum().backward()
+    assert all(torch.equal(value, statistics[name]) for name, value in model.named_buffers())
+    model(torch.rand(2, 3, 64, 64))
+    assert not all(torch.equal(value, statistics[name]) for name, value in model.named_buffers())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 70, 96), (1, 3, 64, 90), (1, 3, 32, 64), (1, 1, 64, 64), (3, 64, 64)])
+def test_sizes_that_do_not_fit_are_named(shape):
+    with pytest.raises(ValueError, match="IRNeXt takes"):
+        IRNeXt(num_blocks=1, channels=8)(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_blocks": 0}, {"channels": 12}, {"mean_window": 1.5}, {"pool_sizes": (2, 4)}, {"name": "unet"}]
+)
+def test_wrong_options_are_named(options):
+    with pytest.raises(ValueError, match=next(iter(options)).replace("name", "unknown model")):
+        build_model(**options)
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return started(build_model(num_blocks=2, channels=16))
+
+
+@pytest.mark.parametrize("options", [{}, {"mean_window": 120 / 256}, {"frequency_modulation": False}])
+def test_the_network_is_its_textbook_formulation_forward_and_backward(options):
+    torch.manual_seed(0)
+    ours = started(build_model(num_blocks=2, channels=8, **options)).double()
+    textbook = TextbookIRNeXt(ours)
+    x, target = torch.rand(2, 2, 3, 64, 96, dtype=torch.float64)
+    gradients = []
+    for model in (ours, textbook):
+        outputs = model(x)
+        loss = MultiScaleLoss()(outputs, target).total
+        gradients.append((outputs, torch.autograd.grad(loss, list(model.parameters()))))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+def operations(model: torch.nn.Module) -> set[str]:
+    """The names of what runs in a forward and backward pass."""
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        MultiScaleLoss()(model(torch.rand(2, 3, 64, 64)), torch.rand(2, 3, 64, 64)).total.backward()
+    return {event.key for event in trace.key_averages()}
+
+
+def test_no_pixel_neighbourhood_is_copied(small):
+    unfolding = {"aten::im2col", "aten::col2im"}
+    assert not operations(small) & unfolding
+    assert operations(TextbookIRNeXt(small)) & unfolding == unfolding
+
+
+def training_peak(model: torch.nn.Module) -> int:
+    x, target = torch.rand(2, 2, 3, 128, 128)
+    with LiveBytes() as live:
+        MultiScaleLoss()(model(x), target).total.backward()
+    return live.peak
+
+
+def test_training_needs_little_more_than_half_of_the_textbooks_memory():
+    model = started(build_model(num_blocks=4, channels=16))
+    assert training_peak(model) < 0.6 * training_peak(TextbookIRNeXt(model))
+
+
+def restoring_peak(model: torch.nn.Module) -> int:
+    with torch.inference_mode(), LiveBytes() as live:
+        model.eval()(torch.rand(1, 3, 128, 128))
+    return live.peak
+
+
+def test_restoring_needs_two_thirds_of_the_textbooks_memory(small):
+    assert restoring_peak(small) < 0.7 * restoring_peak(TextbookIRNeXt(small))
+
+
+def test_a_batch_keeps_channels_last_throughout(small):
+    layouts = []
+    for module in small.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels > 3:
+            module.register_forward_pre_hook(
+                lambda module, inputs: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    small(torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last))
+    assert len(layouts) > 50
+    assert all(layouts)

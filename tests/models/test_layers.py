@@ -1,0 +1,98 @@
+"""The network against the reference values, and what the paper's switches change."""
+
+import pytest
+import torch
+
+from benchmarks.speed import started
+from inference.tiled import TiledForward
+from models import build_model
+from models.layers import BatchNorm, LocalAttentionModule, filter_each, window_mean
+
+
+def textbook_attention(module: LocalAttentionModule, x: torch.Tensor) -> torch.Tensor:
+    """The attention as the equations have it, one neighbour of each pixel after the other, in float64."""
+    n, c, height, width = x.shape
+    mean = x.mean((2, 3), keepdim=True)
+    taps = module.filter_of(mean).view(n, module.groups, 9)
+    taps = taps.repeat_interleave(c // module.groups, dim=1)
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    filtered = torch.zeros_like(x)
+    for index in range(9):
+        row, column = divmod(index, 3)
+        filtered += taps[:, :, index, None, None] * padded[:, :, row : row + height, column : column + width]
+    w, a, b = (
+        parameter[:, None, None] for parameter in (module.modulation, module.filtered_weight, module.identity_weight)
+    )
+    low = mean if module.mean_window is None else window_mean(x, module.mean_window)
+    return a * ((w + 1) * filtered - w * low) + (b + 1) * x
+
+
+@pytest.mark.parametrize("mean_window", [None, 120 / 256])
+def test_attention_equals_its_equations_forward_and_backward(mean_window):
+    torch.manual_seed(0)
+    module = LocalAttentionModule(16, mean_window=mean_window).double()
+    for parameter in (module.modulation, module.filtered_weight, module.identity_weight):
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(3, 16, 9, 13, dtype=torch.float64, requires_grad=True)
+    wanted = [x, *module.parameters()]
+    ours = torch.autograd.grad(module(x).square().sum(), wanted)
+    textbook = torch.autograd.grad(textbook_attention(module, x).square().sum(), wanted)
+    torch.testing.assert_close(module(x), textbook_attention(module, x))
+    torch.testing.assert_close(ours, textbook)
+
+
+def test_attention_starts_as_the_identity():
+    x = torch.randn(2, 32, 8, 8)
+    torch.testing.assert_close(LocalAttentionModule(32)(x), x)
+
+
+@pytest.mark.parametrize("height, width, window", [(9, 13, 120 / 256), (8, 8, 1.0), (5, 7, 0.01), (64, 40, 0.3)])
+def test_window_mean_equals_pooling(height, width, window):
+    x = torch.randn(2, 3, height, width)
+    rows, columns = max(1, int(window * height)), max(1, int(window * width))
+    pooled = torch.nn.functional.avg_pool2d(x, (rows, columns), stride=1)
+    top, left = (rows - 1) // 2, (columns - 1) // 2
+    padding = (left, columns - 1 - left, top, rows - 1 - top)
+    expected = torch.nn.functional.pad(pooled, padding, mode="replicate")
+    torch.testing.assert_close(window_mean(x, window), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_filter_each_uses_each_images_own_filter():
+    kernel = torch.zeros(2, 2, 3, 3)
+    kernel[0, :, 1, 1] = 1
+    kernel[1, :, 1, 0] = 1  # takes the left neighbour; the border reflects
+    x = torch.arange(24.0).view(2, 2, 2, 3)
+    filtered = filter_each(x, kernel)
+    torch.testing.assert_close(filtered[0], x[0])
+    torch.testing.assert_close(filtered[1], x[1][..., [1, 0, 1]])
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return started(build_model(num_blocks=2, channels=16))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_reads_the_image_stays_float32_whole_and_in_tiles(small, whole):
+    kinds = {}
+    for name, module in small.eval().named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, x, y, name=name: kinds.update({name: y.dtype}))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (small if whole else TiledForward(small, 64))(torch.rand(1, 3, 128, 128))
+    reading = {name for name in kinds if name.startswith(("embed", "shallow"))}
+    assert len(reading) == 9
+    assert {kinds[name] for name in reading} == {torch.float32}
+    assert kinds["heads.2"] == torch.bfloat16
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_batch_that_is_not_finite_leaves_the_running_statistics_alone(value):
+    norm = BatchNorm(2)
+    x = torch.randn(4, 2, 1, 1)
+    x[0, 0] = value
+    norm(x)
+    assert norm.running_mean[0] == 0
+    assert norm.running_var[0] == 1
+    assert norm.running_mean[1] != 0

@@ -1,0 +1,94 @@
+"""The page, in a real browser."""
+
+import io
+import shutil
+import socket
+import subprocess
+import urllib.request
+
+import numpy as np
+import pytest
+from conftest import assert_refused, command_of, run_script
+from PIL import Image
+from test_session import PHOTO, PROFILE
+
+from inference import Restorer
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture
+def page_address(small_weights, tmp_path):
+    """The page's address while it runs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = command_of("app.py", "--weights", small_weights, "--port", port)
+    command["env"] |= {"GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
+    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            for line in process.stdout:
+                if "Running on local URL" in line:
+                    break
+            else:
+                pytest.fail("the page did not start")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@pytest.mark.extra
+def test_an_image_is_dropped_compared_and_downloaded(page_address, small_weights, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-extra.txt")
+    pytest.importorskip("gradio", reason="pip install -r requirements-extra.txt")
+    if BROWSER is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    Image.fromarray(PHOTO).save(tmp_path / "photo.png", icc_profile=PROFILE)
+    (tmp_path / "text.png").write_text("not an image")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS.split())
+        page = browser.new_page()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_address)
+        restore = page.get_by_role("button", name="Restore")
+        restore.wait_for()
+
+        page.set_input_files("input[type=file]", tmp_path / "text.png")
+        page.get_by_text("text.png").first.wait_for()
+        restore.click()
+        page.get_by_text("not an image").wait_for()
+
+        page.get_by_role("button", name="Clear").or_(page.get_by_label("Clear")).first.click()
+        page.set_input_files("input[type=file]", tmp_path / "photo.png")
+        page.get_by_text("photo.png").first.wait_for()
+        restore.click()
+        link = page.locator('a[download="restored_photo.png"]').first
+        link.wait_for(timeout=120_000)
+        restored = urllib.request.urlopen(link.get_attribute("href")).read()
+
+        shown = page.locator(".slider-wrap img").last
+        before = shown.get_attribute("style") or shown.evaluate("e => getComputedStyle(e).clipPath")
+        box = page.locator(".slider-wrap").bounding_box()
+        middle = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + box["width"] / 2, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2 - 60, middle, steps=5)
+        page.mouse.up()
+        assert (shown.get_attribute("style") or shown.evaluate("e => getComputedStyle(e).clipPath")) != before
+        browser.close()
+    assert all(url.startswith((page_address, "data:", "blob:")) for url in asked)
+    with Image.open(io.BytesIO(restored)) as image:
+        assert image.info["icc_profile"] == PROFILE
+        expected = Restorer(small_weights, "cpu").restore(PHOTO).astype(int)
+        assert np.abs(np.asarray(image) - expected).max() <= 1
+
+
+def test_a_page_without_weights_says_so(tmp_path):
+    assert_refused(run_script("app.py", "--weights", tmp_path), "no weights", tmp_path)

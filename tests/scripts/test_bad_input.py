@@ -1,0 +1,163 @@
+"""Whatever a user may hand in: it is used, or refused in one line by ``InputError``; never another exception."""
+
+import io
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from conftest import ROOT, TINY, assert_refused, run_script, train_tiny
+from PIL import Image
+
+from data.datasets import evaluation_loader, train_loader
+from data.images import write_image
+from data.layouts import find_pairs, pair_folders
+from data.sampler import EpochSampler
+
+RNG = np.random.default_rng(0)
+
+
+PIXELS = RNG.integers(0, 256, (12, 17, 3), np.uint8)
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
+
+
+def sound_images() -> dict[str, bytes]:
+    """Every kind of image that cameras, scanners and programs write."""
+    photo = Image.fromarray(PIXELS)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    deep = PIXELS.astype(np.uint16) * 257
+    pages = io.BytesIO()
+    tifffile.imwrite(pages, np.stack([PIXELS, PIXELS]), photometric="rgb")
+    images = {
+        "rgb.png": encoded(photo, "PNG"),
+        "rgb.jpg": encoded(photo, "JPEG"),
+        "progressive.jpg": encoded(photo, "JPEG", progressive=True),
+        "turned.jpg": encoded(photo, "JPEG", exif=turned),
+        "turned.png": encoded(photo, "PNG", exif=turned),
+        "turned.tif": encoded(photo, "TIFF", exif=turned),
+        "turned.webp": encoded(photo, "WEBP", exif=turned),
+        "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG"),
+        "grey.jpg": encoded(photo.convert("L"), "JPEG"),
+        "lzw.tif": encoded(photo, "TIFF", compression="tiff_lzw"),
+        "pages.tif": pages.getvalue(),
+        "rgb.bmp": encoded(photo, "BMP"),
+        "lossless.webp": encoded(photo, "WEBP", lossless=True),
+        "deep.png": cv2.imencode(".png", deep)[1].tobytes(),
+        "deep_grey.png": cv2.imencode(".png", deep[..., 0])[1].tobytes(),
+        "deep.tif": cv2.imencode(".tif", deep)[1].tobytes(),
+        "pixel.png": encoded(photo.crop((0, 0, 1, 1)), "PNG"),
+        "wide.png": encoded(Image.new("RGB", (30_000, 1)), "PNG"),
+        "high.jpg": encoded(Image.new("RGB", (2, 30_000)), "JPEG"),
+    }
+    for mode in ("1", "L", "LA", "P", "RGBA"):
+        images[f"{mode}.png"] = encoded(photo.convert(mode), "PNG")
+    return images
+
+
+SOUND = sound_images()
+
+
+NAMES = [
+    "with space",
+    "übung-\u4e2d\u6587-\U0001f600",
+    "-dash",
+    "line\nbreak",
+    "quote\"'`$(true)",
+    "a" * 240,
+    os.fsdecode(b"no-\xff\xfe-text"),
+    "comma,semi;colon:",
+    "tab\tand\\backslash",
+    "%s{id}*[a]?",
+    "dots..",
+    os.fsdecode(b" first-\xff"),
+]
+
+
+@pytest.fixture
+def oddly_named(tmp_path):
+    """Pairs of images with names that file systems allow."""
+    for name in NAMES:
+        for side in ("input", "target"):
+            write_image(tmp_path / "set" / side / f"{name}.png", np.tile(PIXELS, (6, 4, 1)))
+    return tmp_path / "set"
+
+
+def test_odd_names_are_paired_and_loaded(oddly_named):
+    pairs = find_pairs(oddly_named, "plain")
+    assert len(pairs) == len(pair_folders(oddly_named / "input", oddly_named / "target")) == len(NAMES)
+    sampler = EpochSampler(len(pairs), 4, seed=0)
+    names = [name for batch in train_loader(pairs, (64, 64), sampler, 0, 1) for name in batch["name"]]
+    assert sorted(names) == sorted(f"input/{name}" for name in NAMES)
+    assert [batch["name"] for batch in evaluation_loader(pairs, 1)] == [[pair.name] for pair in pairs]
+
+
+def test_odd_names_go_through_the_scripts(oddly_named, small_weights, tmp_path):
+    (oddly_named / "input" / f"{NAMES[6]}.png").write_bytes(b"broken")
+    source = oddly_named / "input"
+    folders = ["--input", source, "--target", oddly_named / "target", "--output", tmp_path / "out"]
+    result = run_script("test.py", "--weights", small_weights, *folders, "--save-images")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert "no-\\udcff\\udcfe-text.png" in result.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["input"]
+    assert (metrics["images"], list(metrics["failed"])) == (len(NAMES) - 1, [NAMES[6]])
+    written = {path.name for path in (tmp_path / "out" / "images" / "input").iterdir()}
+    assert written == {f"{name}.png" for name in NAMES if name != NAMES[6]}
+    arguments = ["--weights", small_weights, "--input", source, "--output", tmp_path / "restored"]
+    result = run_script("restore.py", *arguments)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert {path.name for path in (tmp_path / "restored").iterdir()} == written
+
+
+def test_odd_names_are_trained_on(oddly_named, tmp_path):
+    (oddly_named / "input" / f"{NAMES[6]}.png").write_bytes(SOUND["deep.png"])  # another size, found at the start
+    config = tmp_path / "mine.yaml"
+    sets = "{train: {folder: ., layout: plain}, test: {mine: {folder: ., layout: plain}}}"
+    config.write_text(f"base: {ROOT}/configs/base/recipe.yaml\ntask: mine\ndata: {sets}\n")
+    common = ["--config", config, "--data.root", oddly_named, "--output", tmp_path / "run", *TINY, "--train.epochs=2"]
+    assert_refused(run_script("train.py", *common), "no-\\udcff", "different size")
+    content = bytearray((oddly_named / "target" / f"{NAMES[6]}.png").read_bytes())
+    content[60:200] = bytes(140)
+    (oddly_named / "input" / f"{NAMES[6]}.png").write_bytes(content)
+    result = run_script("train.py", *common)
+    assert result.returncode == 0, result.stderr
+    assert f"warning: {oddly_named}/input/no-\\udcff\\udcfe-text.png: not a readable image" in result.stderr
+    resumed = run_script("train.py", *common, "--resume=auto")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_links_in_the_results_do_not_lead_out(reside, small_weights, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "20_1.png").write_text("mine")
+    source = ["--input", reside / "test" / "hazy", "--target", reside / "test" / "gt"]
+    (tmp_path / "out" / "images").mkdir(parents=True)
+    (tmp_path / "out" / "images" / "hazy").symlink_to(elsewhere)
+    result = run_script("test.py", "--weights", small_weights, *source, "--output", tmp_path / "out", "--save-images")
+    assert_refused(result, tmp_path / "out" / "images" / "hazy", "leads out of the output folder")
+    assert [(path.name, path.read_text()) for path in elsewhere.iterdir()] == [("20_1.png", "mine")]
+
+
+@pytest.mark.parametrize(
+    "script, output",
+    [
+        ("train.py", "file/below"),
+        ("train.py", "/proc/nowhere"),
+        ("test.py", "a" * 300),
+        ("restore.py", "/dev/null"),
+    ],
+)
+def test_outputs_that_cannot_be(reside, small_weights, tmp_path, script, output):
+    (tmp_path / "file").write_text("mine")
+    path = tmp_path / output
+    source = ["--weights", small_weights, "--output", path, "--input", reside / "test" / "hazy"]
+    source += ["--target", reside / "test" / "gt"] if script == "test.py" else []
+    assert_refused(train_tiny(reside, path) if script == "train.py" else run_script(script, *source), path)
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,0 +1,165 @@
+"""Every configuration: its recipe, and a run of its data set's shape through the real scripts."""
+
+import csv
+import json
+
+import pytest
+from conftest import ROOT, TINY, assert_refused, command_of, run_script, run_to_the_end, weights_of
+from shapes import RAIN_SETS, SHAPES, write_shape
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from utils.cli import read_yaml
+
+PUBLIC = {path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith(("demo", "benchmark"))}
+
+
+# batch, rate, epochs, warm-up, clipping, validated every, blocks
+RECIPES = {
+    "dehazing_its": (4, 1e-4, 300, 3, 0.001, 10, 4),
+    "dehazing_ots": (8, 1e-4, 30, 1, 0.01, 1, 4),
+    "dehazing_haze4k": (8, 4e-4, 1000, 3, 0.001, 20, 4),
+    "dehazing_dense_haze": (2, 2e-4, 5000, 3, 0.001, 10, 4),
+    "dehazing_nh_haze": (2, 2e-4, 5000, 3, 0.001, 10, 4),
+    "dehazing_o_haze": (2, 2e-4, 5000, 3, 0.001, 10, 4),
+    "dehazing_i_haze": (2, 2e-4, 5000, 3, 0.001, 10, 4),
+    "deblurring_gopro": (4, 1e-4, 3000, 3, 0.001, 100, 14),
+    "deblurring_realblur_j": (4, 1e-4, 3000, 3, 0.001, 100, 14),
+    "deblurring_realblur_r": (4, 1e-4, 3000, 3, 0.001, 100, 14),
+    "defocus_dpdd": (4, 1e-4, 3000, 3, 0.001, 100, 14),
+    "deraining_rain13k": (4, 1e-4, 300, 3, 0.01, 10, 16),
+    "desnowing_csd": (8, 2e-4, 2000, 3, 0.01, 50, 4),
+    "desnowing_srrs": (8, 2e-4, 2000, 3, 0.01, 50, 4),
+    "desnowing_snow100k": (8, 2e-4, 2000, 3, 0.01, 50, 4),
+}
+
+
+# The sets that test.py scores on the tiny folder, their images, and the protocol.
+SCORED = {
+    "dehazing_its": ({"SOTS-Indoor": 2}, "dehazing"),
+    "dehazing_ots": ({"SOTS-Outdoor": 2}, "dehazing"),
+    "dehazing_haze4k": ({"Haze4K": 2}, "dehazing"),
+    "dehazing_dense_haze": ({"Dense-Haze": 2}, "rgb"),
+    "dehazing_nh_haze": ({"NH-HAZE": 2}, "rgb"),
+    "dehazing_o_haze": ({"O-HAZE": 2}, "rgb"),
+    "dehazing_i_haze": ({"I-HAZE": 2}, "rgb"),
+    "deblurring_gopro": ({"GoPro": 2, "HIDE": 2}, "rgb"),
+    "deblurring_realblur_j": ({"RealBlur-J": 2}, "realblur"),
+    "deblurring_realblur_r": ({"RealBlur-R": 2}, "realblur"),
+    "defocus_dpdd": ({"DPDD": 2}, "defocus"),
+    "deraining_rain13k": (dict.fromkeys(RAIN_SETS, 1), "y"),
+    "desnowing_csd": ({"CSD": 2}, "dehazing"),
+    "desnowing_srrs": ({"SRRS": 2}, "dehazing"),
+    "desnowing_snow100k": ({"Snow100K": 2}, "dehazing"),
+}
+
+
+def test_every_configuration_is_under_test():
+    assert RECIPES.keys() == SCORED.keys() == SHAPES.keys() == PUBLIC
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes(name):
+    config = read_yaml(ROOT / "configs" / f"{name}.yaml")
+    keys = ("batch_size", "lr", "epochs", "warmup_epochs", "clip_norm", "validate_every")
+    assert (*(config["train"][key] for key in keys), config["model"]["num_blocks"]) == RECIPES[name]
+    real_haze = "_haze" in name and "haze4k" not in name
+    assert config["data"]["crop_size"] == ([800, 1184] if real_haze else 256)
+    assert config["model"].get("mean_window") == (120 / 256 if config["model"]["num_blocks"] == 14 else None)
+    assert config["task"] == name.split("_")[0]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_trains_resumes_and_tests(name, tmp_path):
+    config = ["--config", ROOT / "configs" / f"{name}.yaml", "--data.root", write_shape(name, tmp_path / "data")]
+    train = [*config, "--output", tmp_path / "run", *TINY, "--train.warmup_epochs=0", "--resume=auto"]
+    for epochs in (1, 2):
+        trained = run_script("train.py", *train, f"--train.epochs={epochs}")
+        assert (trained.returncode, trained.stderr) == (0, "")
+    assert f"resuming {tmp_path / 'run'} at epoch 2" in trained.stdout
+    assert weights_of(tmp_path / "run")["scheduler"]["last_epoch"] == 2
+
+    best = tmp_path / "run" / "checkpoints" / "best.pt"
+    tested = run_script("test.py", *config, "--data.num_workers=0", "--weights", best, "--output", tmp_path / "out")
+    assert (tested.returncode, tested.stderr) == (0, "")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    images, protocol = SCORED[name]
+    assert {set_name: scored["images"] for set_name, scored in metrics["sets"].items()} == images
+    assert all(scored["protocol"] == protocol for scored in metrics["sets"].values())
+    assert all(0 < scored["restored"]["psnr"] < 100 for scored in metrics["sets"].values())
+
+    if name == "defocus_dpdd":
+        check_dpdd(tmp_path, metrics)
+    elif name == "deraining_rain13k":
+        psnrs = [scored["restored"]["psnr"] for scored in metrics["sets"].values()]
+        assert metrics["average"]["restored"]["psnr"] == pytest.approx(sum(psnrs) / 5)
+        assert "FSNet" in tested.stdout
+    elif name == "deblurring_gopro":
+        assert "RealBlur-J is left out" in tested.stdout
+        assert EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"].count("HIDE/psnr") == 0
+    elif name in ("desnowing_csd", "desnowing_srrs"):
+        assert "the published split has scenes in training and test" in tested.stdout
+
+
+def check_dpdd(folder, metrics):
+    """Validated on the validation set; scored with MAE, by subsets and as a whole, beside the published figures."""
+    curves = EventAccumulator(str(folder / "run")).Reload().Tags()["scalars"]
+    assert "DPDD-val/mae" in curves
+    assert "DPDD/psnr" not in curves
+    scored = metrics["sets"]["DPDD"]
+    assert scored["restored"].keys() == {"psnr", "ssim", "mae"}
+    with open(folder / "out" / "per_image.csv", newline="") as file:
+        maes = [float(row["mae"]) for row in csv.DictReader(file)]
+    assert scored["subsets"]["outdoor"]["restored"]["mae"] == maes[0]
+    assert scored["subsets"]["indoor"]["restored"]["mae"] == maes[1]
+    rows = [line.split(" | ") for line in (folder / "out" / "table.md").read_text().splitlines()]
+    assert [row[0].strip("| ") for row in rows[2:]] == ["DPDD", "DPDD indoor", "DPDD outdoor"]
+    assert rows[2][-2:] == ["IRNeXt (from memory of the paper, not verified)", rows[2][-1]]
+    assert "26.30" in rows[2]
+    assert "29.22" in rows[3]
+    latex = (folder / "out" / "table.tex").read_text()
+    assert latex.count("&") == 4 * latex.splitlines()[2].count("&")
+    with open(folder / "out" / "table.csv", newline="") as file:
+        assert len({len(row) for row in csv.reader(file)}) == 1
+
+
+def test_clean_images_are_degraded_in_the_loader(tmp_path):
+    root = write_shape("deraining_rain13k", tmp_path / "data")
+    config = ["--config", ROOT / "configs" / "deraining_rain13k.yaml", "--data.root", root]
+    options = [
+        "--data.train.folder=train/target",
+        "--data.train.degrade=rain",
+        "--train.epochs=2",
+        "--data.num_workers=2",
+    ]
+    result = run_script("train.py", *config, "--output", tmp_path / "run", *TINY, *options)
+    assert result.returncode == 0, result.stderr
+    assert_refused(run_script("train.py", *config, "--output", tmp_path / "no", "--data.train.degrade=fog"), "degrade")
+
+
+def test_a_set_of_ones_own_without_code(tmp_path):
+    root = write_shape("deblurring_gopro", tmp_path / "data")
+    own = tmp_path / "own.yaml"
+    own.write_text(f"""
+base: {ROOT / "configs" / "base" / "motion.yaml"}
+data:
+  root: {root}
+  train: {{folder: train, layout: ["{{clip}}/blur_gamma/{{id}}", "{{clip}}/sharp/{{id}}"]}}
+  test:
+    mine: {{folder: hide, layout: ["input/{{id}}fromGOPR0950", "target/{{id}}fromGOPR0950"], protocol: y}}
+""")
+    result = run_to_the_end(command_of("train.py", "--config", own, "--output", tmp_path / "run", *TINY))
+    assert result.returncode == 0, result.stderr
+    assert "mine" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_what_is_wrong_with_a_base_is_named(tmp_path):
+    own = tmp_path / "own.yaml"
+
+    def refused(text, *mentions):
+        own.write_text(text)
+        assert_refused(run_script("train.py", "--config", own, "--output", tmp_path / "run"), *mentions)
+
+    refused("base: gone.yaml", "gone.yaml", "cannot read")
+    refused("base: own.yaml", "own.yaml", "builds on itself")
+    (tmp_path / "below.yaml").write_text("train: {lrr: 1}")
+    refused("base: below.yaml", "own.yaml", "lrr")

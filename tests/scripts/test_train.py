@@ -1,0 +1,188 @@
+"""train.py and test.py as a user runs them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, assert_refused, assert_same_run, run_script, train_tiny, weights_of, write_reside
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ITS = ROOT / "configs" / "dehazing_its.yaml"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A data set, and the folder of a finished run on it."""
+    root = write_reside(tmp_path_factory.mktemp("trained") / "reside")
+    result = train_tiny(root, root / "run")
+    assert result.returncode == 0, result.stderr
+    return root, root / "run", result
+
+
+def test_training_leaves_everything_a_run_needs(trained):
+    root, output, result = trained
+    assert result.stderr == ""
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        "epoch 1/3",
+        "epoch 2/3",
+        "epoch 3/3",
+        "done",
+    ]
+    config = yaml.safe_load((output / "config.yaml").read_text())
+    assert config["data"]["root"] == str(root)
+    assert config["train"]["clip_norm"] == 0.001
+    assert config["train"]["epochs"] == 3
+    run = json.loads((output / "runs.jsonl").read_text())
+    assert run["torch"] == torch.__version__.split("+")[0]
+    assert "git_commit" in run
+    best = weights_of(output, "best.pt")
+    assert best["model_config"]["channels"] == 8
+    assert best["psnr"] == weights_of(output)["progress"]["best_psnr"]
+    written = sorted(path.name for path in (output / "checkpoints").iterdir())
+    assert written == ["best.pt", "last.previous.pt", "last.pt"]
+
+
+def test_curves_hold_losses_rate_scores_and_images(trained):
+    _, output, _ = trained
+    curves = EventAccumulator(str(output)).Reload()
+    tags = curves.Tags()
+    expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/images_per_second"}
+    expected |= {"train/waiting_for_data", "train/skipped_steps"}
+    assert set(tags["scalars"]) == expected | {"SOTS-Indoor/psnr", "SOTS-Indoor/ssim"}
+    rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
+    assert rates == [
+        (1, 1e-4),
+        (2, 1e-4),
+        (3, 1e-4),
+        (4, 1e-4),
+        (5, 1e-4),
+        (6, 1e-4),
+        (7, 5.05e-5),
+        (8, 5.05e-5),
+        (9, 5.05e-5),
+    ]
+    assert all(0 < event.value < 1 for event in curves.Scalars("train/waiting_for_data"))
+    psnrs = [event.value for event in curves.Scalars("SOTS-Indoor/psnr")]
+    assert weights_of(output, "best.pt")["psnr"] == pytest.approx(max(psnrs))
+    assert len(tags["images"]) == 2
+    strip = cv2.imdecode(np.frombuffer(curves.Images(tags["images"][0])[0].encoded_image_string, np.uint8), 1)
+    assert strip.shape == (70, 300, 3)
+
+
+def test_workers_do_not_change_the_run(trained, tmp_path):
+    root, output, _ = trained
+    assert train_tiny(root, tmp_path, "--data.num_workers", "2").returncode == 0
+    assert_same_run(weights_of(tmp_path), weights_of(output))
+
+
+def test_a_cache_does_not_change_the_run_whether_it_can_be_written_or_not(trained, tmp_path):
+    root, output, _ = trained
+    result = train_tiny(root, tmp_path / "cached", "--data.cache", tmp_path / "cache", "--data.num_workers", "2")
+    assert result.stderr == ""
+    assert_same_run(weights_of(tmp_path / "cached"), weights_of(output))
+    assert len(list((tmp_path / "cache").iterdir())) == 8
+    (tmp_path / "file").touch()
+    result = train_tiny(root, tmp_path / "uncached", "--data.cache", tmp_path / "file" / "cache")
+    assert result.stderr.splitlines() == [
+        f"data.cache: {tmp_path / 'file' / 'cache'}: Not a directory; what is not in it is decoded each time"
+    ]
+    assert_same_run(weights_of(tmp_path / "uncached"), weights_of(output))
+
+
+def test_a_last_batch_of_one_image_and_bf16_train(trained, tmp_path):
+    root, *_ = trained
+    options = ["--train.batch_size", "4", "--train.epochs", "2", "--train.precision", "bf16"]  # 5 pairs: 4 and 1
+    result = train_tiny(root, tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    assert weights_of(tmp_path)["scheduler"]["last_epoch"] == 2
+
+
+def test_starting_from_weights_keeps_the_schedule_fresh(trained, tmp_path):
+    root, output, _ = trained
+    best = output / "checkpoints" / "best.pt"
+    options = ["--train.epochs", "2", "--train.lr", "1e-12", "--train.min_lr", "0"]
+    assert train_tiny(root, tmp_path, "--init-from", best, *options).returncode == 0
+    started, given = weights_of(tmp_path), weights_of(output, "best.pt")
+    torch.testing.assert_close(started["model"]["embed.weight"], given["model"]["embed.weight"])
+    assert started["scheduler"]["last_epoch"] == 2
+
+
+def test_help_explains_every_key_and_print_config_prints_them():
+    help_text = " ".join(run_script("train.py", "--help").stdout.split())
+    for key in (
+        "--model.num_blocks",
+        "--data.root",
+        "--train.clip_norm",
+        "--loss.fft_weight",
+        "--resume",
+        "--init-from",
+    ):
+        assert key in help_text
+    assert "The gradient's norm is clipped to this." in help_text
+    printed = run_script("train.py", "--config", ITS, "--train.lr", "2e-4", "--print_config").stdout
+    config = yaml.safe_load(printed)
+    assert config["train"]["lr"] == 2e-4
+    assert config["train"]["epochs"] == 300
+    assert config["model"]["pool_sizes"] == [8, 4, 2]
+
+
+def test_wrong_keys_and_values_are_refused(reside, tmp_path):
+    output = tmp_path / "out"
+    assert_refused(train_tiny(reside, output, "--train.learning_rate", "1"), "--train.learning_rate")
+    assert_refused(train_tiny(reside, output, "--train.lr", "fast"), "train.lr", "fast")
+    assert_refused(train_tiny(reside, output, "--train.lr", "-1"), "train.lr")
+    assert_refused(train_tiny(reside, output, "--train.precision", "fp8"), "train.precision")
+    assert_refused(train_tiny(reside, output, "--train.precision", "fp16"), "train.precision", "CUDA")
+    assert_refused(train_tiny(reside, output, "--data.crop_size", "100"), "data.crop_size", "32")
+    assert_refused(train_tiny(reside, output, "--model.channels", "12"), "channels")
+    assert_refused(train_tiny(reside, output, "--data.train.layout", "mine"), "mine", "reside")
+    assert_refused(train_tiny(reside, output, "--train.warmup_epochs", "9"), "train.warmup_epochs")
+    for text, word in (("tarin: {lr: 1}", "tarin"), ("train: {lr: [", "line"), ("train: {lrr: 1}", "lrr"), ("3", "")):
+        config = tmp_path / "wrong.yaml"
+        config.write_text(text)
+        assert_refused(run_script("train.py", "--config", config, "--output", output), word)
+    assert_refused(run_script("train.py", "--config", tmp_path / "gone.yaml", "--output", output), "gone.yaml")
+    assert_refused(run_script("train.py", "--config", ITS), "output")
+    assert not output.exists()
+
+
+def test_wrong_data_is_refused_before_training(reside, tmp_path):
+    output = tmp_path / "out"
+    assert_refused(train_tiny(reside / "nowhere", output), "nowhere", "no such folder")
+    (reside / "train" / "gt" / "12.png").rename(tmp_path / "12.png")
+    assert_refused(train_tiny(reside, output), "12_1.png", "without a target")
+    (reside / "train" / "gt" / "12.png").write_bytes((tmp_path / "12.png").read_bytes()[:-200])
+    assert_refused(train_tiny(reside, output), "12.png", "cut off")
+    assert not output.exists()
+
+
+def test_a_run_is_never_overwritten(trained):
+    root, output, _ = trained
+    before = (output / "checkpoints" / "last.pt").read_bytes()
+    assert_refused(train_tiny(root, output), output, "--resume auto")
+    assert_refused(train_tiny(root, output, "--resume", "auto", "--model.channels", "16"), "last.pt", "other settings")
+    assert (output / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_a_run_does_not_start_or_go_on_with_wrong_weights(trained, tmp_path):
+    root, output, _ = trained
+    last = weights_of(output)
+    nan = {"model": last["model"] | {"embed.bias": torch.full((8,), float("nan"))}}
+    wrong = {
+        "another network": {"model": {name: value for name, value in last["model"].items() if name != "embed.bias"}},
+        "not finite": nan,
+    }
+    for word, checkpoint in wrong.items():
+        torch.save(checkpoint, tmp_path / "wrong.pt")
+        assert_refused(train_tiny(root, tmp_path / "out", "--init-from", tmp_path / "wrong.pt"), "wrong.pt", word)
+    assert not (tmp_path / "out").exists()
+    run = tmp_path / "run" / "checkpoints"
+    run.mkdir(parents=True)
+    for change, word in ((nan, "not finite"), ({"optimizer": None}, "optimizer is no table")):
+        torch.save(last | change, run / "last.pt")
+        before = (run / "last.pt").read_bytes()
+        assert_refused(train_tiny(root, tmp_path / "run", "--resume=auto"), run / "last.pt", word)
+        assert (run / "last.pt").read_bytes() == before

@@ -1,0 +1,100 @@
+"""The cache of decoded images, and the clock that shows what waiting for data costs."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_refused, train_tiny, weights_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader, Dataset
+
+from data.images import write_image
+from models import build_model
+from training.watch import TimedLoader
+from utils.checkpoint_files import save_checkpoint
+
+
+class Slow(Dataset):
+    """Eight samples of 0.02 s each."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        time.sleep(0.02)
+        return index
+
+
+def test_only_the_wait_for_a_batch_is_counted():
+    batches = TimedLoader(DataLoader(Slow(), batch_size=2))
+    for epoch in range(2):
+        assert [batch.tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]], epoch
+    waited = batches.take()
+    assert waited >= 0.32
+    assert batches.take() == 0
+    for _ in batches:
+        time.sleep(0.2)
+    assert 0.16 <= batches.take() < 0.7
+
+
+OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8}
+
+
+BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
+
+
+@pytest.fixture
+def overflowing(tmp_path):
+    """Weights with which black images stay finite and white ones do not: they are multiplied beyond float32."""
+    torch.manual_seed(0)
+    model = build_model(**OPTIONS)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+        model.embed.weight.fill_(3e38)
+    save_checkpoint(tmp_path / "overflowing.pt", {"model": model.state_dict(), "model_config": OPTIONS})
+    return tmp_path / "overflowing.pt"
+
+
+def write_images(root, white: int) -> None:
+    """A data set of 8 training images, the last ``white`` of which are white, and a black test image."""
+    for index in range(8):
+        image = WHITE if index >= 8 - white else BLACK
+        write_image(root / "train" / "hazy" / f"{index}_1.png", image)
+        write_image(root / "train" / "gt" / f"{index}.png", image)
+    for folder, name in (("hazy", "9_1"), ("gt", "9")):
+        write_image(root / "test" / folder / f"{name}.png", BLACK)
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overflowing, tmp_path):
+    write_images(tmp_path / "data", white=2)
+    options = ["--init-from", overflowing, "--train.batch_size=1", "--train.log_every=8", "--train.epochs=2"]
+    result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "skipped" in line]
+    assert [line.split(":")[1] for line in warnings] == [f" up to step {s}, 2 of 8 were skipped" for s in (8, 16)]
+    last = weights_of(tmp_path / "run")
+    assert all(value.isfinite().all() for value in last["model"].values())
+    # Each of the twelve other steps counted, and no more.
+    assert {int(state["step"]) for state in last["optimizer"]["state"].values()} == {12}
+    curves = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [event.value for event in curves.Scalars("train/skipped_steps")] == [2, 2]
+    assert all(np.isfinite(event.value) for event in curves.Scalars("loss/total"))
+
+
+def test_too_many_in_a_row_end_the_run_and_name_the_images(overflowing, tmp_path):
+    write_images(tmp_path / "data", white=8)
+    options = ["--init-from", overflowing, "--train.batch_size=1", "--train.max_skipped=3", "--train.log_every=4"]
+    result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
+    assert_refused(result, "4 steps in a row", "train.lr", "3 images", "hazy/")
+
+
+def test_a_run_that_diverges_ends_and_keeps_its_last_finite_weights(reside, tmp_path):
+    options = ["--train.lr=1e30", "--train.clip_norm=1e30", "--train.warmup_epochs=0", "--train.max_skipped=3"]
+    result = train_tiny(reside, tmp_path / "run", *options, "--train.epochs=6")
+    assert result.returncode == 2
+    assert "steps in a row" in result.stderr
+    last = weights_of(tmp_path / "run")
+    assert all(value.isfinite().all() for value in last["model"].values())

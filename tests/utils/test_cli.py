@@ -1,0 +1,134 @@
+"""Whatever a user may hand in: it is used, or refused in one line by ``InputError``; never another exception."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from utils.cli import ScriptParser, config_of
+from utils.config import Config
+from utils.errors import InputError
+
+few = settings(
+    deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+ITS = ROOT / "configs" / "dehazing_its.yaml"
+
+
+def parsed(path: Path, *arguments: str) -> Config | InputError:
+    """What becomes of a configuration file: the parser, in this process."""
+    parser = ScriptParser(prog="train.py")
+    parser.add_config()
+    before, sys.argv = sys.argv, ["train.py", "--config", str(path), *arguments]
+    try:
+        return config_of(parser.parse())
+    except InputError as error:
+        return error
+    finally:
+        sys.argv = before
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["auto", "rgb", "reside", "1e-4", "../..", "-1", "", "${HOME}", "!!python/object:os.system"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+sections = {
+    "task": [],
+    "seed": [],
+    "base": [],
+    "model": ["name", "num_blocks", "channels", "mean_window", "pool_sizes", "local_attention"],
+    "loss": ["fft_weight"],
+    "data": ["root", "train", "validation", "test", "crop_size", "num_workers", "max_broken"],
+    "train": ["epochs", "batch_size", "lr", "warmup_epochs", "precision", "ema_decay", "keep_checkpoints"],
+}
+
+
+@st.composite
+def changed_configs(draw):
+    """The ITS recipe with some of its keys, or whole sections, replaced by something else."""
+    config = yaml.safe_load(ITS.read_text()) | {"base": str(ROOT / "configs" / "base" / "recipe.yaml")}
+    for section in draw(st.lists(st.sampled_from(list(sections)), min_size=1, max_size=3)):
+        key = draw(st.sampled_from(sections[section])) if sections[section] else None
+        if key is None or not isinstance(config.get(section), dict) or draw(st.integers(0, 4)) == 0:
+            config[section] = draw(values)
+        else:
+            config[section][key] = draw(values)
+    return config
+
+
+@few
+@given(changed_configs())
+def test_configurations_with_any_values(tmp_path, config):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    result = parsed(path)
+    assert isinstance(result, (Config, InputError))
+
+
+@few
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode(errors="surrogatepass")))
+def test_configurations_of_any_bytes(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    assert isinstance(parsed(tmp_path / "config.yaml"), InputError)
+
+
+BASE = f"base: {ITS}\n"
+
+
+ODD_CONFIGS = {
+    **{f"{key} null": BASE + f"{key}: null" for key in ("seed", "task", "model", "data", "train")},
+    **{f"{key} null": BASE + f"data: {{{key}: null}}" for key in ("root", "train", "test", "crop_size")},
+    "blocks null": BASE + "model: {num_blocks: null}",
+    "null in a set": BASE + "data: {test: {SOTS-Indoor: {protocol: null}}}",
+    "no end": BASE + "train: {lr: .inf}",
+    "loop": "a: &a [*a]",
+    "loop of keys": "train: &a {epochs: *a}",
+    "bomb": "a: &a [1, 1, 1]\n" + "".join(f"{key}: &{key} [{f'*{chr(ord(key) - 1)},' * 9}]\n" for key in "bcdefghi"),
+    "deep": "[" * 3000,
+    "deep keys": "{a: " * 2000 + "1" + "}" * 2000,
+    "key": "? [1, 2]\n: 3",
+    "number": "1: 2",
+    "null": "null: 2",
+    "code": "task: !!python/object/apply:os.system ['true']",
+    "tag": "task: !mine 3",
+    "date": "task: 2020-01-01",
+    "twice": "task: a\ntask: b",
+    "documents": "---\ntask: a\n---\ntask: b",
+    "bytes": "task: !!binary aGVsbG8=",
+    "set": "task: !!set {a, b}",
+    "zero": "task: \0",
+    "merge": "<<: 3",
+    "base loop": "base: config.yaml",
+    "base folder": "base: .",
+    "base list": "base: [1]",
+    "base null byte": 'base: "a\\0b"',
+    "base long": f"base: {'a' * 5000}",
+    "integer": f"seed: {'9' * 5000}",
+    "infinite": "train: {epochs: .inf, lr: .nan}",
+}
+
+
+@pytest.mark.parametrize("kind", ODD_CONFIGS)
+def test_odd_configurations(tmp_path, kind):
+    (tmp_path / "config.yaml").write_text(ODD_CONFIGS[kind])
+    assert isinstance(parsed(tmp_path / "config.yaml"), InputError)
+
+
+@few
+@given(st.sampled_from([f"--{s}.{k}" for s, keys in sections.items() for k in keys]), st.text(max_size=12))
+def test_command_lines_with_any_values(key, value):
+    assert isinstance(parsed(ITS, f"{key}={value}"), (Config, InputError))

@@ -1,0 +1,51 @@
+"""What makes the network fast, by its structure and not by the clock; and that the fast ways give the same images."""
+
+import subprocess
+
+import torch
+from conftest import (
+    assert_same_run,
+    tiny_training,
+    train_tiny,
+    weights_of,
+)
+
+from utils.compiling import MOST_SIZES, OFTEN, compiled, compiled_for_common_sizes
+
+
+def compilations() -> int:
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+def test_images_of_many_sizes_compile_only_for_those_that_come_often():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.GELU()).eval()
+    network = compiled_for_common_sizes(module)
+    before = compilations()
+    with torch.inference_mode():
+        for width in range(64, 64 + 20):
+            network(torch.rand(1, 3, 64, width))
+        assert compilations() == before
+        for width in range(64, 64 + MOST_SIZES + 2):
+            for _ in range(OFTEN):
+                x = torch.rand(1, 3, 64, width)
+                torch.testing.assert_close(network(x), module(x))
+    assert before < compilations() <= before + MOST_SIZES
+
+
+def test_weights_keep_their_names_when_compiled():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3))
+    x = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(compiled(module)(x), module(x))
+    assert set(module.state_dict()) == {"0.weight", "0.bias"}
+
+
+def test_without_a_compiler_a_run_goes_on_with_one_warning(reside, tmp_path):
+    assert train_tiny(reside, tmp_path / "plain", "--train.epochs=2").returncode == 0
+    command = tiny_training(reside, tmp_path / "compiled", "--train.epochs=2", "--train.compile=true")
+    command["env"] |= {"CXX": "/nowhere/c++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    result = subprocess.run(**command, capture_output=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "the network runs uncompiled" in warnings[0]
+    assert_same_run(weights_of(tmp_path / "compiled"), weights_of(tmp_path / "plain"))
