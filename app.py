@@ -1,8 +1,8 @@
-"""A page on this machine to restore images by hand: drop one, drag a slider over before and after, download it.
+"""Local web page for restoring single images: drop an image, compare before and after with a slider, download.
 
     python app.py --weights runs/ --port 7860
 
-It needs the packages of requirements-extra.txt (`make app` installs them) and is reachable from this machine alone.
+Requires the packages in requirements-extra.txt (`make app` installs them). The server listens on 127.0.0.1 only.
 """
 
 import functools
@@ -18,20 +18,20 @@ from inference.restorer import Restorer
 from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # must be set before gradio is imported
 
 WEIGHTS_SUFFIXES = {".pt", ".pth", ".pkl", ".safetensors"}
 MAX_UPLOAD = "100mb"
 MAX_MEGAPIXELS = 100
-PREVIEW = 1600  # pixels of the longer side in the browser; what is downloaded has all
-KEPT_SECONDS = 3600  # how long uploads and results stay on disk
+PREVIEW = 1600  # longer side of the preview in pixels; the download has full resolution
+KEPT_SECONDS = 3600  # uploads and results are deleted from disk after this time
 
 
 def find_weights(paths: list[Path]) -> dict[str, Path]:
-    """Weights files by the name to show, in files and folders; ``best`` before ``last``.
+    """Weights files among ``paths`` and in folders of it, keyed by displayed name, sorted (``best`` before ``last``).
 
     Raises:
-        InputError: there is none.
+        InputError: no weights were found.
     """
     found = {}
     for path in paths:
@@ -39,14 +39,14 @@ def find_weights(paths: list[Path]) -> dict[str, Path]:
         found |= {str(file): file for file in sorted(files) if file.suffix in WEIGHTS_SUFFIXES and file.is_file()}
     if not found:
         raise InputError(
-            f"--weights: no weights ({', '.join(sorted(WEIGHTS_SUFFIXES))}) in {', '.join(map(str, paths))}: "
-            "train some (make demo) or name a file"
+            f"--weights: no weights ({', '.join(sorted(WEIGHTS_SUFFIXES))}) in {', '.join(map(str, paths))}; "
+            "train a network (make demo) or name a weights file"
         )
     return found
 
 
 def build_page(weights: dict[str, Path]):
-    """The page: an image and weights in, a slider and a file out."""
+    """Build the Gradio page: upload and weights in, before/after slider and file out."""
     import gradio as gr
 
     @functools.lru_cache(maxsize=1)
@@ -84,7 +84,7 @@ def build_page(weights: dict[str, Path]):
 
 
 def preview(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, 3), uint8 or uint16 -> (h, w, 3) uint8, small enough for a browser."""
+    """(H, W) or (H, W, 3), uint8 or uint16 -> (h, w, 3) uint8, longer side at most ``PREVIEW``."""
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)
     if image.ndim == 2:
@@ -98,15 +98,15 @@ def preview(image: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = ScriptParser(usage="python app.py --weights FILE|DIR ... [--port N]", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, help="weights to choose from; folders of them"
+        "--weights", type=Path, nargs="+", required=True, help="weights files, or folders to search for them"
     )
-    parser.add_argument("--port", type=int, default=7860, help="of http://127.0.0.1:PORT")
+    parser.add_argument("--port", type=int, default=7860, help="serve on http://127.0.0.1:PORT")
     args = parser.parse()
     weights = find_weights(args.weights)
     try:
         import gradio as gr
     except ImportError as error:
-        raise InputError(f"the page needs {error.name}: pip install -r requirements-extra.txt") from None
+        raise InputError(f"app.py requires {error.name}; pip install -r requirements-extra.txt") from None
     local_fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         build_page(weights).launch(

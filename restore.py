@@ -3,9 +3,10 @@
     python restore.py --weights best.pt --input photos/ --output restored/
     python restore.py --weights best.pt --input 'holiday/*.jpg' clip.mp4 --output restored/ --compare
 
-INPUT is files, folders (including subfolders) and patterns; OUTPUT gets a file of the same name, format and bit depth
-for each, in the same subfolders. Existing results are skipped, so a stopped job continues where it was. Images may have
-any size. A file that cannot be read is named on stderr, the rest is restored, and the exit status is 2.
+INPUT is any number of files, folders (searched recursively) and glob patterns. Each result is written to OUTPUT under
+the same name and subfolder, in the same format and bit depth. Existing results are skipped, so a job that was stopped
+continues when started again. Images may have any size. Files that cannot be read are reported on stderr and skipped;
+the exit status is then 2.
 """
 
 from pathlib import Path
@@ -34,13 +35,13 @@ def main() -> int:
     options = Options(
         compare=args.compare, self_ensemble=args.self_ensemble, tile=args.tile, max_megapixels=args.max_megapixels
     )
-    waiting = [job for job in jobs if args.overwrite or not job.output.exists()]
-    session = Session(restorer, options, waiting)
-    if not session.run(waiting):
+    pending = [job for job in jobs if args.overwrite or not job.output.exists()]
+    session = Session(restorer, options, pending)
+    if not session.run(pending):
         print(f"stopped; run the same command again to continue {args.output}")
         return STOPPED
 
-    counts = f"{len(waiting) - session.failed} restored, {len(jobs) - len(waiting)} skipped, {session.failed} failed"
+    counts = f"{len(pending) - session.failed} restored, {len(jobs) - len(pending)} skipped, {session.failed} failed"
     print(f"{counts}; written to {args.output}")
     return 2 if session.failed else 0
 
@@ -49,20 +50,20 @@ def parse_args() -> Namespace:
     about, _, details = __doc__.split("\n\n")
     usage = "python restore.py --weights FILE --input FILE|DIR|PATTERN ... --output DIR [options]"
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of this project or the authors'")
-    parser.add_argument("--input", type=str, nargs="+", required=True, help="images, videos, folders, patterns")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--overwrite", action="store_true", help="restore again what already exists in OUTPUT")
+    parser.add_argument("--weights", type=Path, required=True, help="trained here or released by the authors")
+    parser.add_argument("--input", type=str, nargs="+", required=True, help="images, videos, folders, glob patterns")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results in OUTPUT")
     parser.add_argument("--compare", action="store_true", help="also write NAME.compare.png: input | restored")
-    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
-    parser.add_argument("--tile", type=int | None, help="side of the tiles in pixels (default: by free memory)")
+    parser.add_argument("--tile", type=int | None, help="tile side in pixels (default: chosen by free memory)")
     parser.add_argument(
         "--max-megapixels", type=float, default=MAX_MEGAPIXELS, help="decompression-bomb guard: refuse larger images"
     )
     args = parser.parse()
     if args.tile is not None and args.tile < MIN_TILE:
-        raise InputError(f"--tile: at least {MIN_TILE} pixels, not {args.tile}")
+        raise InputError(f"--tile: expected at least {MIN_TILE} pixels, got {args.tile}")
     return args
 
 

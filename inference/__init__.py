@@ -1,4 +1,4 @@
-"""Restoring images of any size and kind: ``Restorer("best.pt").restore("photo.jpg")``."""
+"""Restore images of any size and format: ``Restorer("best.pt").restore("photo.jpg")``."""
 
 from inference.restorer import Restorer
 

@@ -1,10 +1,10 @@
-"""Export a trained network for programs without this project's code.
+"""Export a trained network to a format that runs without this project.
 
     python -m inference.export --weights best.pt --format onnx --output irnext.onnx
 
-The exported network takes images (N, 3, H, W) in [0, 1], RGB, float32, and gives the restored ones, (N, 3, H, W),
-unclamped. N, H and W are free; H and W are multiples of 32, at least 64: extend an image by reflection at the right
-and the bottom and crop the result. The file is checked against the network before the command ends.
+The exported network maps RGB images (N, 3, H, W), float32 in [0, 1], to restored images of the same shape, not clamped.
+N, H and W are dynamic; H and W must be multiples of 32 and at least 64. Pad other images on the right and at the bottom
+by reflection and crop the result. The exported file is run and compared with the network before the command returns.
 """
 
 import logging
@@ -22,12 +22,12 @@ from utils.errors import InputError, run_script
 
 SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
 OPSET = 20
-TOLERANCE = 1e-4  # of the largest value
-CHECKED_SIZES = ((1, 64, 64), (2, 96, 160), (1, 128, 64))  # batch and sides in units that the network takes
+TOLERANCE = 1e-4  # relative to the largest absolute value of the output
+CHECKED_SIZES = ((1, 64, 64), (2, 96, 160), (1, 128, 64))  # N, H, W; sides are rounded up to the size multiple
 
 
 class FullSize(nn.Module):
-    """A network's output at full size alone."""
+    """The network with its full-size output only."""
 
     def __init__(self, model: IRNeXt) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class FullSize(nn.Module):
 
 
 def exported_program(model: IRNeXt) -> torch.export.ExportedProgram:
-    """The network as a graph, batch and sides free."""
+    """The network's graph with dynamic batch size, height and width."""
     multiple, least = model.size_multiple, model.min_size // model.size_multiple
     height, width = (multiple * torch.export.Dim(name, min=least, max=1024) for name in ("h", "w"))
     shapes = {"image": {0: torch.export.Dim("n", min=1, max=64), 2: height, 3: width}}
@@ -48,10 +48,13 @@ def exported_program(model: IRNeXt) -> torch.export.ExportedProgram:
 
 
 def export(model: IRNeXt, format: str, output: Path) -> float:
-    """Write ``output`` and run it; returns the largest difference to the network, relative to its largest value.
+    """Write ``output``, run it, and return its largest deviation from the network, relative to the largest value.
+
+    Args:
+        format: a key of ``SUFFIXES``.
 
     Raises:
-        InputError: a package that the format needs is not installed.
+        InputError: a package required by the format is not installed.
     """
     model = model.cpu().eval().requires_grad_(False)
     program = exported_program(model)
@@ -61,7 +64,7 @@ def export(model: IRNeXt, format: str, output: Path) -> float:
             import onnxruntime
             import onnxscript  # noqa: F401
         except ImportError as error:
-            raise InputError(f"--format onnx needs {error.name}: pip install -r requirements-extra.txt") from None
+            raise InputError(f"--format onnx requires {error.name}; pip install -r requirements-extra.txt") from None
         torch.onnx.export(
             program, f=output, output_names=["restored"], opset_version=OPSET, external_data=False, verbose=False
         )
@@ -87,22 +90,26 @@ def export(model: IRNeXt, format: str, output: Path) -> float:
 def main() -> int:
     about, _, details = __doc__.split("\n\n")
     parser = ScriptParser(prog="python -m inference.export", description=f"{about} {details}")
-    parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of this project or the authors'")
-    parser.add_argument("--format", type=Literal["onnx", "exported-program"], required=True, help="what to write")
-    parser.add_argument("--output", type=Path, help="the file (default: WEIGHTS with the format's suffix)")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="checkpoint trained here or released by the authors"
+    )
+    parser.add_argument("--format", type=Literal["onnx", "exported-program"], required=True, help="format to write")
+    parser.add_argument("--output", type=Path, help="file to write (default: WEIGHTS with the format's suffix)")
     args = parser.parse()
     output = args.output or args.weights.with_suffix(SUFFIXES[args.format])
     if output.suffix != SUFFIXES[args.format]:
-        raise InputError(f"--output: {args.format} is written as {SUFFIXES[args.format]}, not {output.name}")
+        raise InputError(
+            f"--output: {output.name}: expected a file name ending in {SUFFIXES[args.format]} for {args.format}"
+        )
     logging.getLogger("torch.export").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, on its own deprecated parts
+        warnings.simplefilter("ignore")  # torch deprecation warnings raised by torch itself
         worst = export(load_model(args.weights), args.format, output)
     if not worst <= TOLERANCE:
         output.unlink()
-        print(f"failed: the exported network differs by {worst:.1e} of the largest value; {output} removed")
+        print(f"failed: the exported network deviates by {worst:.1e} (relative); removed {output}")
         return 1
-    print(f"{output}: agrees with the network within {worst:.1e} of the largest value")
+    print(f"{output}: matches the network, largest relative deviation {worst:.1e}")
     return 0
 
 

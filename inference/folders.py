@@ -1,4 +1,4 @@
-"""Which files a job restores, and where each result goes."""
+"""Find the files to restore and decide where each result is written."""
 
 import glob
 import os
@@ -11,7 +11,7 @@ from utils.errors import InputError
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restore and the file to write."""
+    """An input file and the output file it is restored to."""
 
     input: Path
     output: Path
@@ -19,58 +19,62 @@ class Job:
 
 
 def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
-    """The jobs for files, folders (and all below them) and patterns; ``videos`` are suffixes, as ``SUFFIXES``.
+    """The jobs for a list of files, folders (searched recursively) and glob patterns.
 
-    A file that is named itself goes straight into ``output``; what is found below a folder, or the fixed part of a
-    pattern, keeps its subfolders. Files of other suffixes are passed over in folders and patterns.
+    A file named explicitly is restored directly into ``output``. Files found in a folder or by a pattern keep their
+    subfolders, relative to the folder or to the part of the pattern before the first wildcard. Folders and patterns
+    skip files with other suffixes, and hidden files.
+
+    Args:
+        videos: lower-case suffixes of videos, such as ".mp4"; those of images are ``SUFFIXES``.
 
     Raises:
-        InputError: an input is not there or holds nothing to restore, two results would get the same name, or a result
-            would replace an input or lie outside ``output``.
+        InputError: an input does not exist or contains nothing to restore, two inputs share an output file, or an
+            output file would overwrite an input or lie outside ``output``.
     """
     suffixes = SUFFIXES | videos
     output = Path(os.path.abspath(output))
     if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: a file, not a folder to write to")
+        raise InputError(f"{output}: is a file, but --output must be a folder")
     jobs: dict[Path, Job] = {}
     for name in inputs:
         found = 0
         for path, relative in _matches(name, suffixes):
             if Path(os.path.abspath(path)).is_relative_to(output) and not Path(name).is_file():
                 if Path(os.path.abspath(path)) == output / relative:
-                    raise InputError(f"{output}: the results would replace the inputs: name another --output")
-                continue  # results of an earlier run, below the input's folder
+                    raise InputError(f"{output}: the results would overwrite the inputs; choose another --output")
+                continue  # results of an earlier job: the output folder lies inside the input folder
             target = output / relative
             check_inside(target, output)
             if os.path.realpath(target) == os.path.realpath(path):
-                raise InputError(f"{path}: the result would replace the input: name another --output")
+                raise InputError(f"{path}: the result would overwrite the input; choose another --output")
             job = Job(path, target, path.suffix.lower() in videos)
             if jobs.setdefault(target, job).input != path:
                 raise InputError(f"{path} and {jobs[target].input}: both would be written to {target}")
             found += 1
         if not found:
-            raise InputError(f"{name}: nothing to restore ({', '.join(sorted(suffixes))} files are)")
+            raise InputError(f"{name}: no images or videos found (supported: {', '.join(sorted(suffixes))})")
     return list(jobs.values())
 
 
 def check_inside(path: Path, output: Path) -> None:
-    """Refuse a file to write that would not lie below ``output``.
+    """Refuse to write a file outside ``output``.
 
     Raises:
-        InputError: one of its folders is a link, or a name, that leads out.
+        InputError: a symbolic link or ".." in the path leads out of ``output``.
     """
     if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(output)):
-        raise InputError(f"{path.parent}: a link or name that leads out of the output folder: remove it")
+        raise InputError(f"{path.parent}: a symbolic link or '..' leads out of the output folder; remove it")
 
 
 def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
-    """The files that an input names, each with its path below the output folder, in order of their names."""
+    """The files that match an input, each with its path relative to the output folder, sorted by name."""
     path = Path(name)
     if path.is_dir():
         return [(file, file.relative_to(path)) for file in _below(path, suffixes)]
     if path.exists():
         if path.suffix.lower() not in suffixes:
-            raise InputError(f"{path}: not one of {', '.join(sorted(suffixes))}")
+            raise InputError(f"{path}: unsupported file type (supported: {', '.join(sorted(suffixes))})")
         return [(path, Path(path.name))]
     if not glob.has_magic(name):
         raise InputError(f"{path}: no such file or folder")
@@ -87,7 +91,7 @@ def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
 
 
 def _below(folder: Path, suffixes: set[str]) -> list[Path]:
-    """Files, and folders that are named like files, below a folder; hidden ones are passed over."""
+    """Files in a folder tree, without hidden ones; folders with a matching suffix too, so that they are reported."""
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -1,4 +1,4 @@
-"""A user's image file with all that a restored one keeps: depth, grey or colour, alpha, profile and metadata."""
+"""Read and write image files, preserving bit depth, grayscale, alpha, ICC profile and metadata."""
 
 import contextlib
 import io
@@ -21,9 +21,9 @@ from utils.files import write_whole
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 FORMATS[".tiff"] = FORMATS[".tif"]
-JPEG_QUALITY = 95  # with full-resolution colour; lossy WebP gets the same number
+JPEG_QUALITY = 95  # without chroma subsampling; also the quality of lossy WebP
 ORIENTATION, EXIF_IFD, PIXEL_SIZE = 0x0112, 0x8769, (0xA002, 0xA003)
-# TIFF tags that describe the image and not how it is stored: description, maker, model, software, date, artist,
+# TIFF tags that describe the image rather than its storage: description, make, model, software, date, artist,
 # copyright, XMP, IPTC.
 DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432, 700, 33723)
 XMP_TAG, IPTC_TAG = 700, 33723
@@ -32,16 +32,16 @@ XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))\d")
 
 @dataclass(frozen=True)
 class Photograph:
-    """Upright pixels and what belongs to them.
+    """Pixels in upright orientation, with the file's metadata.
 
     Attributes:
-        colour: (H, W, 3) RGB or (H, W) grey, uint8 or uint16.
-        alpha: (H, W) of the same type, or None.
+        colour: (H, W, 3) RGB or (H, W) grayscale, uint8 or uint16.
+        alpha: (H, W) with the same dtype, or None.
         exif: EXIF block with orientation 1, or empty.
-        icc: ICC profile of the colours, or None.
+        icc: ICC profile, or None.
         xmp: XMP packet, or None.
-        more: what one format only has: ``dpi``, ``text`` (PNG), ``tags`` (TIFF), ``lossless`` (WebP).
-        notes: what a user should know, such as pages that are left out.
+        more: format-specific metadata: ``dpi``, ``text`` (PNG), ``tags`` (TIFF), ``lossless`` (WebP).
+        notes: messages about content that is not preserved, such as further pages.
     """
 
     colour: np.ndarray
@@ -53,47 +53,47 @@ class Photograph:
     notes: tuple[str, ...] = ()
 
     def with_colour(self, colour: np.ndarray) -> "Photograph":
-        """The same file with other pixels of the same shape and type."""
+        """A copy with ``colour`` replaced by an array of the same shape and dtype."""
         return replace(self, colour=colour)
 
 
 def photograph_size(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[int, int]:
-    """(height, width) as stored, from the header.
+    """(height, width) from the header, before EXIF orientation is applied.
 
     Raises:
-        InputError: no image can be read from the path, or it is too large.
+        InputError: the file is not a readable image, or exceeds ``max_megapixels``.
     """
     with _opened(path, max_megapixels) as image:
         return image.height, image.width
 
 
 def read_photograph(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
-    """Read an image whole; CMYK and palettes become RGB, EXIF's orientation is applied.
+    """Read an image with its metadata; CMYK and palette images become RGB, EXIF orientation is applied.
 
     Raises:
-        InputError: no image can be read from the path, it is cut off, larger than ``max_megapixels``, or has other
-            than 8 or 16 bits.
+        InputError: the file is not a readable image, is truncated, exceeds ``max_megapixels``, or its pixels are not
+            8 or 16 bits per channel.
     """
     with _opened(path, max_megapixels) as image:
         try:
             return _read(path, image)
         except InputError:
             raise
-        except Exception as error:  # Pillow's and OpenCV's decoders raise nearly anything on a broken file
+        except Exception as error:  # decoders raise almost any exception on a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path}: cannot read the image, is it damaged? ({reason[:120]})") from None
+            raise InputError(f"{path}: cannot decode the image; the file may be damaged ({reason[:120]})") from None
 
 
 def _read(path: str | Path, image: Image.Image) -> Photograph:
     if image.mode in ("I", "F"):
-        raise InputError(f"{path}: 32-bit pixels; only 8- and 16-bit images are restored")
+        raise InputError(f"{path}: 32 bits per channel; only 8 and 16 bits are supported")
     deep = _bits(image) == 16
     tags = {tag: image.tag_v2[tag] for tag in DESCRIPTIVE_TAGS if tag in image.tag_v2} if _is_tiff(image) else {}
     pages = getattr(image, "n_frames", 1)
-    notes = [f"only the first of its {pages} pages is restored"] if pages > 1 else []
-    image.load()  # raises where the file is cut off; a PNG may hold its metadata behind the pixels
+    notes = [f"only the first of {pages} pages is restored"] if pages > 1 else []
+    image.load()  # raises if the file is truncated; also reads PNG metadata stored after the pixels
     info, exif = dict(image.info), image.getexif()
-    # Both decoders turn a TIFF upright themselves.
+    # Both decoders apply a TIFF's orientation themselves.
     orientation = 1 if _is_tiff(image) else exif.get(ORIENTATION, 1)
     icc = info.get("icc_profile")
     if deep:
@@ -101,12 +101,12 @@ def _read(path: str | Path, image: Image.Image) -> Photograph:
     else:
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "CMYK":
-            upright, icc = _rgb_of_cmyk(upright, icc), None
-            notes.append("CMYK is written as RGB")
+            upright, icc = _cmyk_to_rgb(upright, icc), None
+            notes.append("converted from CMYK to RGB")
         colour, alpha = _pixels(upright)
     if _is_tiff(image):
         exif_block = _upright_exif(_without_layout(exif, tags), orientation)
-    else:  # as it was, byte for byte, where the pixels are
+    else:  # kept byte for byte unless the pixels were rotated
         exif_block = info.get("exif", b"") if orientation == 1 else _upright_exif(exif, orientation)
     more: dict[str, Any] = {"tags": tags, "text": dict(getattr(image, "text", {}))}
     if "dpi" in info:
@@ -120,10 +120,10 @@ def _read(path: str | Path, image: Image.Image) -> Photograph:
 
 
 def write_photograph(path: str | Path, photograph: Photograph) -> None:
-    """Write in the format of the path's suffix, whole or not at all; folders are made.
+    """Write atomically, in the format given by the suffix; missing folders are created.
 
     Raises:
-        InputError: the format cannot hold the image.
+        InputError: the format cannot store the image.
         OSError: the file cannot be written.
     """
     path = Path(path)
@@ -135,38 +135,38 @@ def write_photograph(path: str | Path, photograph: Photograph) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | Path, max_megapixels: float):
-    """The file as Pillow opens it, its pixels not yet read."""
+    """The file opened by Pillow, pixels not yet decoded."""
     path = Path(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on damaged metadata, which is then left out
+        warnings.simplefilter("ignore")  # about damaged metadata, which is dropped
         try:
             if path.is_dir():
-                raise InputError(f"{path}: a folder, not an image")
+                raise InputError(f"{path}: is a folder, not an image")
             if path.exists() and not path.is_file():
-                raise InputError(f"{path}: not a file")  # a pipe would be waited for without end
+                raise InputError(f"{path}: not a regular file")  # reading a pipe would block
             if path.stat().st_size == 0:
-                raise InputError(f"{path}: an empty file")
+                raise InputError(f"{path}: file is empty")
             image = Image.open(path)
         except InputError:
             raise
         except Image.UnidentifiedImageError:
-            raise InputError(f"{path}: not an image, or in a format that is not read") from None
+            raise InputError(f"{path}: not an image, or in an unsupported format") from None
         except OSError as error:
             raise InputError(f"{path}: cannot read the image: {error.strerror or error}") from None
         except Exception as error:
-            raise InputError(f"{path}: cannot read the image, is it damaged? ({error})") from None
+            raise InputError(f"{path}: cannot decode the image; the file may be damaged ({error})") from None
         with image:
             megapixels = image.width * image.height / 1e6
             if megapixels > max_megapixels:
                 raise InputError(
-                    f"{path}: {image.width}x{image.height} are more than {max_megapixels:g} megapixels "
-                    "(--max-megapixels sets the limit)"
+                    f"{path}: {image.width}x{image.height} is more than {max_megapixels:g} megapixels "
+                    "(raise the limit with --max-megapixels)"
                 )
             yield image
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits per channel as stored; Pillow itself would read 16-bit colour as 8-bit."""
+    """Bits per channel as stored; Pillow reduces 16-bit colour to 8 bits."""
     if image.mode.startswith("I;16"):
         return 16
     if isinstance(image, PngImagePlugin.PngImageFile):
@@ -181,12 +181,12 @@ def _bits(image: Image.Image) -> int:
 
 
 def _deep_pixels(path: str | Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colour or grey and alpha, uint16, not turned."""
+    """Colour or grayscale, and alpha, uint16, before EXIF orientation is applied."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16), None
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise InputError(f"{path}: a kind of 16-bit image that is not read")
+        raise InputError(f"{path}: unsupported kind of 16-bit image")
     if pixels.ndim == 2:
         return pixels, None
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
@@ -194,7 +194,7 @@ def _deep_pixels(path: str | Path, image: Image.Image) -> tuple[np.ndarray, np.n
 
 
 def _pixels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colour or grey and alpha, uint8, of any 8-bit mode."""
+    """Colour or grayscale, and alpha, uint8, from any 8-bit mode."""
     transparent = image.has_transparency_data
     grey = image.mode in ("1", "L", "LA", "La")
     image = image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB"))
@@ -204,8 +204,8 @@ def _pixels(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     return (pixels[..., 0] if grey else pixels[..., :3]), pixels[..., -1]
 
 
-def _rgb_of_cmyk(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Through the file's own profile to sRGB, where it has a sound one."""
+def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """Convert to sRGB with the embedded profile if it is valid, otherwise with Pillow's formula."""
     if icc:
         with contextlib.suppress(ImageCms.PyCMSError, OSError):
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
@@ -214,7 +214,7 @@ def _rgb_of_cmyk(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 
 def _upright(pixels: np.ndarray | None, orientation: int) -> np.ndarray | None:
-    """Turned as EXIF's orientation says (the standard's values 1 to 8)."""
+    """Apply an EXIF orientation, 1 to 8 (EXIF 2.3, tag 0x0112)."""
     if pixels is None:
         return None
     if orientation >= 5:
@@ -231,7 +231,7 @@ def _is_tiff(image: Image.Image) -> bool:
 
 
 def _upright_exif(exif: Image.Exif, orientation: int) -> bytes:
-    """The EXIF block for pixels that have been turned upright."""
+    """The EXIF block after ``orientation`` has been applied to the pixels."""
     if not len(exif):
         return b""
     if ORIENTATION in exif:
@@ -244,7 +244,7 @@ def _upright_exif(exif: Image.Exif, orientation: int) -> bytes:
 
 
 def _without_layout(exif: Image.Exif, tags: dict[int, Any]) -> Image.Exif:
-    """Of a TIFF's tags, which are read as EXIF, those that another file may have as well."""
+    """A TIFF's EXIF without the tags that describe the storage of its pixels."""
     kept = Image.Exif()
     for tag, value in tags.items():
         if tag not in (XMP_TAG, IPTC_TAG):
@@ -261,7 +261,7 @@ def _is_lossless_webp(path: str | Path) -> bool:
 
 
 def _encoded(path: Path, photograph: Photograph) -> bytes:
-    """The file's content, 8 bits."""
+    """Encode 8-bit pixels with their metadata."""
     format = FORMATS[path.suffix.lower()]
     pixels = photograph.colour
     if photograph.alpha is not None and format != "JPEG":
@@ -282,8 +282,9 @@ def _encoded(path: Path, photograph: Photograph) -> bytes:
     if photograph.xmp and format in ("JPEG", "WEBP"):
         options["xmp"] = photograph.xmp
     content = io.BytesIO()
-    mode_keeping = Image.fromarray(np.ascontiguousarray(pixels))
-    mode_keeping.save(content, format, **{key: value for key, value in options.items() if value})
+    Image.fromarray(np.ascontiguousarray(pixels)).save(
+        content, format, **{key: value for key, value in options.items() if value}
+    )
     return content.getvalue()
 
 
@@ -297,7 +298,7 @@ def _tiff_tags(photograph: Photograph) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def _encoded_deep(path: Path, photograph: Photograph) -> bytes:
-    """The file's content, 16 bits."""
+    """Encode 16-bit pixels with their metadata."""
     format = FORMATS[path.suffix.lower()]
     pixels = photograph.colour
     if photograph.alpha is not None:
@@ -311,7 +312,7 @@ def _encoded_deep(path: Path, photograph: Photograph) -> bytes:
         content = io.BytesIO()
         tifffile.imwrite(content, pixels, **_deep_tiff_options(photograph, pixels))
         return content.getvalue()
-    raise InputError(f"{path}: a 16-bit image cannot be written as {path.suffix}: name it .png or .tif")
+    raise InputError(f"{path}: {path.suffix} cannot store 16-bit images; use .png or .tif")
 
 
 def _deep_tiff_options(photograph: Photograph, pixels: np.ndarray) -> dict[str, Any]:
@@ -337,7 +338,7 @@ def _deep_tiff_options(photograph: Photograph, pixels: np.ndarray) -> dict[str, 
 
 
 def _with_png_chunks(png: bytes, photograph: Photograph) -> bytes:
-    """A PNG with profile, EXIF, resolution and texts put behind its header (PNG specification, chunks)."""
+    """Insert ICC profile, EXIF, resolution and text chunks after IHDR (PNG specification, section 11.3)."""
     chunks = b""
     if photograph.icc:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photograph.icc))

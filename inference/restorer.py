@@ -1,4 +1,4 @@
-"""Restoring images in the form people have them: files, arrays, tensors."""
+"""Restore images given as files, NumPy arrays or tensors."""
 
 from pathlib import Path
 
@@ -11,22 +11,22 @@ from inference.whole import Progress, restore
 from models import load_model
 from utils.precision import Precision, autocast, supported
 
-Picture = str | Path | np.ndarray | Tensor
+ImageSource = str | Path | np.ndarray | Tensor
 
 
 class Restorer:
-    """A trained network, ready for images of any size: ``Restorer("best.pt").restore("photo.jpg")``.
+    """Restores images of any size with a trained network: ``Restorer("best.pt").restore("photo.jpg")``.
 
     Args:
-        weights: a checkpoint of this project, a file that the authors released, or a .safetensors file.
-        device: where to compute; by default a CUDA GPU if there is one.
-        precision: arithmetic of the network.
+        weights: checkpoint trained here, file released by the authors, or .safetensors file.
+        device: device to run on; defaults to CUDA if available, else the CPU.
+        precision: arithmetic of the network, see ``utils.precision``.
 
     Attributes:
-        model: the network, in eval mode on the device.
+        model: the network in eval mode, on ``device``.
 
     Raises:
-        InputError: the weights cannot be loaded, or the device does not support the precision.
+        InputError: the weights cannot be loaded, or ``device`` does not support ``precision``.
     """
 
     def __init__(
@@ -38,29 +38,32 @@ class Restorer:
 
     def restore(
         self,
-        picture: Picture,
+        picture: ImageSource,
         tile: int | None = None,
         self_ensemble: bool = False,
         progress: Progress | None = None,
     ) -> np.ndarray | Tensor:
-        """The restored image, in the form it came in.
+        """Restore one image, or a batch of equal-sized images given as a tensor.
 
         Args:
             picture: one of
 
-                - a path: returns an array, RGB (H, W, 3), grey (H, W) or with alpha (H, W, 4), uint8 or uint16 as
-                  stored, upright;
-                - an array (H, W), (H, W, 1), (H, W, 3) or, with alpha, (H, W, 4): uint8, uint16, or floating in [0, 1];
-                - a tensor (3, H, W), (1, H, W) or a batch (N, 3, H, W), (N, 1, H, W): floating, in [0, 1].
+                - path of an image file;
+                - array (H, W), (H, W, 1), (H, W, 3) or, with alpha, (H, W, 4): uint8, uint16, or floating point in
+                  [0, 1];
+                - tensor (3, H, W), (1, H, W), (N, 3, H, W) or (N, 1, H, W): floating point in [0, 1].
+            tile: side of the tiles in pixels; None chooses tiles only if the whole image does not fit in memory.
+            self_ensemble: average over the eight flips and rotations by 90 degrees, at eight times the cost.
+            progress: called repeatedly with the fraction of the work done, in [0, 1].
 
-                Colours are RGB; grey images stay grey, alpha is unchanged.
-            tile: restore in tiles of this side, in pixels; by default only if the image does not fit into memory.
-            self_ensemble: average over the eight flips and quarter turns, at eight times the cost.
-            progress: called now and then with the fraction of the work done, in [0, 1].
+        Returns:
+            For an array or tensor, one of the same shape and type. For a path, an array with EXIF orientation applied:
+            (H, W, 3), (H, W) for grayscale, (H, W, 4) with alpha; uint8 or uint16 as stored. Colours are RGB, and alpha
+            is passed through unchanged.
 
         Raises:
-            InputError: the file cannot be read, or there is too little memory even for tiles.
-            TypeError, ValueError: the array or tensor is none of these.
+            InputError: the file cannot be read, or memory does not suffice even for tiles.
+            TypeError, ValueError: unsupported type, shape or dtype.
         """
         options = {"tile": tile, "self_ensemble": self_ensemble, "progress": progress}
         if isinstance(picture, Tensor):
@@ -76,9 +79,9 @@ class Restorer:
 
     def _restore_array(self, image: np.ndarray, **options) -> np.ndarray:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
-            raise ValueError(f"an image is an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {image.shape}")
+            raise ValueError(f"expected an image of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {image.shape}")
         if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-            raise TypeError(f"an image has uint8, uint16 or floating values in [0, 1], not {image.dtype}")
+            raise TypeError(f"expected uint8, uint16, or floating-point values in [0, 1], got {image.dtype}")
         scale = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
         colour = image.reshape(*image.shape[:2], -1)[..., :3]
         x = torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1), np.float32)).div_(scale)
@@ -93,9 +96,11 @@ class Restorer:
 
     def _restore_tensor(self, image: Tensor, **options) -> Tensor:
         if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3) or not image.numel():
-            raise ValueError(f"an image is a tensor (3, H, W), (1, H, W) or a batch of them, not {tuple(image.shape)}")
+            raise ValueError(
+                f"expected a tensor (3, H, W), (1, H, W), (N, 3, H, W) or (N, 1, H, W), got {tuple(image.shape)}"
+            )
         if not image.is_floating_point():
-            raise TypeError(f"an image tensor has floating values in [0, 1], not {image.dtype}")
+            raise TypeError(f"expected a tensor of floating-point values in [0, 1], got {image.dtype}")
         batch = image if image.ndim == 4 else image[None]
         grey = batch.shape[1] == 1
         batch = (batch.expand(-1, 3, -1, -1) if grey else batch).float()

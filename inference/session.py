@@ -1,4 +1,4 @@
-"""Restoring a list of files: one bad file never ends the job."""
+"""Restore a list of files; a file that fails does not stop the others."""
 
 import sys
 import time
@@ -15,16 +15,16 @@ from inference.video import VideoReader, VideoWriter, copy_audio
 from utils.errors import InputError, printable
 from utils.signals import StopSignal
 
-ANNOUNCE_SECONDS = 10  # an image that takes longer announces the time it needs
+ANNOUNCE_SECONDS = 10  # after this time per image, print an estimate of the time remaining
 
 
 class Stopped(Exception):
-    """The user, or the cluster, asked the job to stop."""
+    """A signal requested that the job stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How files are restored: the command line of restore.py."""
+    """Options of restore.py that apply to every file."""
 
     compare: bool = False
     self_ensemble: bool = False
@@ -33,10 +33,10 @@ class Options:
 
 
 class Session:
-    """Restores jobs one by one, with a progress bar over all of them.
+    """Restores jobs one after another, with one progress bar for all.
 
     Attributes:
-        failed: how many could not be restored.
+        failed: number of files that could not be restored.
     """
 
     def __init__(self, restorer: Restorer, options: Options, jobs: Iterable[Job]) -> None:
@@ -52,7 +52,7 @@ class Session:
         )
 
     def run(self, jobs: Iterable[Job]) -> bool:
-        """Restore every job; returns False if a signal stopped it. What fails is reported on stderr and counted."""
+        """Restore every job, reporting failures on stderr and counting them; returns False if a signal stopped it."""
         with self.bar:
             for job in jobs:
                 try:
@@ -80,7 +80,7 @@ class Session:
                 return video.count * video.size[0] * video.size[1] / 1e6
             height, width = photograph_size(job.input, self.options.max_megapixels)
             return height * width / 1e6
-        except InputError:  # reported in its turn
+        except InputError:  # reported when the file is restored
             return 0.0
 
     def _restore_image(self, job: Job) -> None:
@@ -114,9 +114,9 @@ class Session:
             for writer in writers.values():
                 writer.close()
             if count == 0:
-                raise InputError(f"{job.input}: a video without a readable frame")
+                raise InputError(f"{job.input}: no frame of the video could be read")
             if video.count and count != video.count:
-                self._note(f"note: {job.input}: {count} frames could be read, the file says {video.count}")
+                self._note(f"note: {job.input}: {count} frames read, but the file header says {video.count}")
             if note := copy_audio(job.input, silent, joined):
                 self._note(f"note: {job.input}: {note}")
             (joined if joined.exists() else silent).replace(job.output)
@@ -126,7 +126,7 @@ class Session:
             for path in (*writers, joined):
                 path.unlink(missing_ok=True)
 
-    def _restored(self, colour: np.ndarray, about: str) -> np.ndarray:
+    def _restored(self, colour: np.ndarray, label: str) -> np.ndarray:
         start, before = time.monotonic(), self.bar.n
         megapixels = colour.shape[0] * colour.shape[1] / 1e6
         announced = False
@@ -139,14 +139,14 @@ class Session:
             seconds = time.monotonic() - start
             if not announced and 0 < done < 0.5 and seconds > ANNOUNCE_SECONDS:
                 announced = True
-                self._note(f"note: {about}, about {duration(seconds / done - seconds)} to go")
+                self._note(f"note: {label}, about {duration(seconds / done - seconds)} remaining")
 
         progress(0.0)
         return self.restorer.restore(colour, self.options.tile, self.options.self_ensemble, progress)
 
 
 def duration(seconds: float) -> str:
-    """Such as "40 s", "25 min" or "3.5 h"."""
+    """Format seconds as "40 s", "25 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

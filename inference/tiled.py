@@ -1,14 +1,14 @@
-"""IRNeXt over an image that does not fit into memory at once: exact, tile by tile and stage by stage.
+"""Run IRNeXt tile by tile on images too large for memory, with the same result as on the whole image.
 
-Three things in the network look at the whole image: the mean in each local attention, the instance norm of the
-shallow branches, and the up-sampling with aligned corners, whose grid depends on the image's size. A tile that is
-restored by itself gets all three wrong, wherever its border lies. Here the network runs one CNNBlock at a time over
-all tiles, so that each of these means is known, over the whole image, before the first tile that needs it. Between
-the blocks only convolutions remain, for which a tile is read with a margin as wide as they see. The result is that of
-the network on the whole image up to rounding: there are no seams to blend.
+Three operations depend on the whole image: the mean in each local attention, the instance norm of the shallow branches,
+and bilinear upsampling with aligned corners, whose sampling grid depends on the image size. Restoring tiles
+independently gets all three wrong, and overlapping the tiles does not help. Instead, each CNNBlock is run over all
+tiles before the next one starts, so every global statistic is known before the first tile that needs it. Everything
+else is convolutions: a tile is read with a margin as wide as their receptive field. The result equals that of the whole
+image up to rounding, so there are no seams to blend.
 
-The features of the stage at hand and those that the decoder comes back to lie in main memory, whatever device computes
-(``main_memory``); a block's input is let go, row by row, as its output grows.
+Features of the current stage and encoder features for the skip connections are kept in main memory, whichever device
+runs the network. The rows of a block's input are freed as its output is written.
 """
 
 import math
@@ -24,12 +24,12 @@ from inference.memory import is_out_of_memory, release_cached_memory
 from models.irnext import CNNBlock, ConvS, IRNeXt
 from models.layers import LocalAttentionModule, MultiScaleModule, gelu, window_mean
 
-BAND = 128  # rows of stored features that are allocated and freed together
-PLANES = 8  # channels whose window mean is taken at a time
+BAND = 128  # rows of stored features per allocation
+PLANES = 8  # channels per step of the window mean, which bounds its memory
 
 
 class Window(NamedTuple):
-    """A rectangle of a map: rows ``top`` up to ``bottom`` and columns ``left`` up to ``right``."""
+    """A rectangle of a feature map: rows [top, bottom) and columns [left, right)."""
 
     top: int
     bottom: int
@@ -37,7 +37,7 @@ class Window(NamedTuple):
     right: int
 
     def grown(self, margin: int, height: int, width: int) -> "Window":
-        """Larger by ``margin`` on each side, but no further than a map of that size goes."""
+        """The window expanded by ``margin`` on each side, clipped to a map of height x width."""
         return Window(
             max(0, self.top - margin),
             min(height, self.bottom + margin),
@@ -46,19 +46,19 @@ class Window(NamedTuple):
         )
 
     def cut_from(self, x: Tensor, outer: "Window") -> Tensor:
-        """This window of x (..., h, w), which shows ``outer``."""
+        """Crop this window from x (..., h, w), which covers the window ``outer``."""
         top, left = self.top - outer.top, self.left - outer.left
         return x[..., top : top + self.bottom - self.top, left : left + self.right - self.left]
 
 
 @dataclass
 class Features:
-    """A map of features that can be read one window at a time.
+    """A feature map (1, C, H, W) that is computed or loaded window by window.
 
     Attributes:
-        channels, height, width: of the whole map.
-        read: gives the features of a window, (1, C, h, w), on the device that computes.
-        release: is told that no row above the given one will be read again.
+        channels, height, width: C, H, W of the whole map.
+        read: returns the features of a window, (1, C, h, w), on the network's device.
+        release: called with a row index once the rows above it are no longer needed.
     """
 
     channels: int
@@ -68,12 +68,19 @@ class Features:
     release: Callable[[int], None] = lambda row: None
 
     def kept(self) -> "Features":
-        """The same features, to be read now and again later."""
+        """The same features without ``release``, for a reader that is not the last one."""
         return Features(self.channels, self.height, self.width, self.read)
 
 
 class StoredFeatures(Features):
-    """Features in main memory, in bands of rows that are allocated when written and freed when released."""
+    """Features in main memory, split into bands of rows that are allocated when written and freed when released.
+
+    Layout within a band: (rows, W, C).
+
+    Args:
+        dtype: storage type; values beyond its range are clamped.
+        device: device that ``read`` returns features on.
+    """
 
     def __init__(self, channels: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(channels, height, width, self._read, self._release)
@@ -83,7 +90,8 @@ class StoredFeatures(Features):
     def write(self, window: Window, x: Tensor) -> None:
         """Store x (1, C, h, w), the features of ``window``."""
         limit = torch.finfo(self.dtype).max
-        wide = x[0].permute(1, 2, 0).to(torch.promote_types(x.dtype, self.dtype))  # bf16 has no such limit
+        # Promoted, because bf16 cannot represent float16's largest value.
+        wide = x[0].permute(1, 2, 0).to(torch.promote_types(x.dtype, self.dtype))
         x = wide.clamp(-limit, limit).to("cpu", self.dtype)
         for index, rows in self._bands_of(window):
             if self.bands[index] is None:
@@ -93,7 +101,7 @@ class StoredFeatures(Features):
             self.bands[index][rows, window.left : window.right] = x[first : first + rows.stop - rows.start]
 
     def window_means(self, fraction: float) -> "StoredFeatures":
-        """The mean over a window around each position, see ``models.layers.window_mean``."""
+        """Local mean around each position, see ``models.layers.window_mean``."""
         means = StoredFeatures(self.channels, self.height, self.width, self.dtype, self.device)
         means.bands = [torch.empty_like(band) for band in self.bands]
         for first in range(0, self.channels, PLANES):
@@ -115,14 +123,14 @@ class StoredFeatures(Features):
             self.bands[index] = None
 
     def _bands_of(self, window: Window) -> Iterator[tuple[int, slice]]:
-        """The bands that a window meets, each with the rows in it."""
+        """Indices of the bands that overlap a window, each with the overlapping rows."""
         for index in range(window.top // BAND, -(-window.bottom // BAND)):
             start = index * BAND
             yield index, slice(max(window.top, start) - start, min(window.bottom, start + BAND) - start)
 
 
 def local(function: Callable[..., Tensor], margin: int, channels: int, *sources: Features) -> Features:
-    """``function`` of the features of ``sources`` (all of one size), which sees ``margin`` pixels around each."""
+    """``function`` of the features of ``sources``, which share one size; its receptive field extends by ``margin``."""
     height, width = sources[0].height, sources[0].width
 
     def read(window: Window) -> Tensor:
@@ -137,7 +145,7 @@ def local(function: Callable[..., Tensor], margin: int, channels: int, *sources:
 
 
 def halved(function: Callable[[Tensor], Tensor], channels: int, source: Features) -> Features:
-    """A 3 x 3 convolution of stride 2."""
+    """``function``, a 3 x 3 convolution with stride 2, applied to ``source``."""
     height, width = source.height // 2, source.width // 2
 
     def read(window: Window) -> Tensor:
@@ -148,7 +156,7 @@ def halved(function: Callable[[Tensor], Tensor], channels: int, source: Features
 
 
 def doubled(function: Callable[[Tensor], Tensor], channels: int, source: Features) -> Features:
-    """A 4 x 4 transposed convolution of stride 2."""
+    """``function``, a 4 x 4 transposed convolution with stride 2, applied to ``source``."""
     height, width = 2 * source.height, 2 * source.width
 
     def read(window: Window) -> Tensor:
@@ -160,19 +168,19 @@ def doubled(function: Callable[[Tensor], Tensor], channels: int, source: Feature
 
 
 def upsampled(source: Features, height: int, width: int) -> Features:
-    """``models.layers.upsample`` to height x width: the grid is that of the whole map, whatever window is read."""
+    """``models.layers.upsample`` to height x width; every window uses the sampling grid of the whole map."""
 
-    def along(first: int, last: int, length: int, full: int) -> tuple[int, Tensor, Tensor, Tensor]:
-        """For positions first to last: the first source sample, the two neighbours counted from it, the weight."""
-        place = torch.arange(first, last, dtype=torch.float64) * ((length - 1) / max(1, full - 1))
-        lower = place.long().clamp(max=length - 1)
+    def grid(first: int, last: int, length: int, full: int) -> tuple[int, Tensor, Tensor, Tensor]:
+        """Along one axis, for positions [first, last): first source index, both neighbours relative to it, weight."""
+        position = torch.arange(first, last, dtype=torch.float64) * ((length - 1) / max(1, full - 1))
+        lower = position.long().clamp(max=length - 1)
         upper = (lower + 1).clamp(max=length - 1)
         start = int(lower[0])
-        return start, lower - start, upper - start, (place - lower).float()
+        return start, lower - start, upper - start, (position - lower).float()
 
     def read(window: Window) -> Tensor:
-        top, above, below, down = along(window.top, window.bottom, source.height, height)
-        left, before, after, across = along(window.left, window.right, source.width, width)
+        top, above, below, down = grid(window.top, window.bottom, source.height, height)
+        left, before, after, across = grid(window.left, window.right, source.width, width)
         x = source.read(Window(top, top + int(below[-1]) + 1, left, left + int(after[-1]) + 1))
         above, below, down, before, after, across = (
             item.to(x.device) for item in (above, below, down, before, after, across)
@@ -184,16 +192,16 @@ def upsampled(source: Features, height: int, width: int) -> Features:
 
 
 class TiledForward:
-    """The network over one image at a time, in tiles.
+    """Runs the network on one image in tiles.
 
     Args:
-        model: in eval mode, on the device that computes.
-        tile: side of a tile at full size, in pixels. Where memory runs out, it is halved and the tile tried again.
-        storage: type in which features wait in main memory; arithmetic is the caller's, float32 without autocast.
-        progress: is told which part of the work is done, in [0, 1], after each tile.
+        model: network in eval mode; its device runs the computation.
+        tile: side of a tile at full resolution, in pixels; halved and retried when memory runs out.
+        storage: dtype of the features kept in main memory; computation is float32 or the caller's autocast dtype.
+        progress: called after each tile with the fraction of the work done, in [0, 1].
 
     Attributes:
-        tile: the side in use, smaller than the one asked for where memory ran out.
+        tile: current side, smaller than requested if memory ran out.
     """
 
     def __init__(
@@ -206,17 +214,18 @@ class TiledForward:
         self.model, self.storage, self.progress = model, storage, progress or (lambda done: None)
         self.device = next(model.parameters()).device
         self.channels = model.embed.out_channels
-        self.multiple = model.size_multiple // 4  # of a tile's sides, so that no pooling window crosses its border
+        self.multiple = model.size_multiple // 4  # tile sides are multiples of it: no pooling window crosses a border
         self.tile = tile
-        # What a tile costs, in convolutions at the block's size, on the way into a block's last residual block and
-        # out of it. The pyramid between them is small. All six blocks cost the same.
+        # Cost of the two passes over a CNNBlock, in convolutions: up to its last residual block, and the rest. The
+        # multi-scale pyramid in between is negligible. All six blocks cost the same: halving the sides doubles the
+        # channels.
         self.enter_cost, self.leave_cost = 2 * len(model.encoder[0]) - 1, 3
         self.done, self.total = 0.0, 6 * (self.enter_cost + self.leave_cost)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """image (1, 3, H, W) in [0, 1] with sides that the network takes -> restored (1, 3, H, W), on the CPU.
+        """image (1, 3, H, W) in [0, 1], of a size the network accepts -> restored (1, 3, H, W), on the CPU.
 
-        The steps are those of ``IRNeXt.forward``; only the image at full size is made.
+        Follows ``IRNeXt.forward`` but computes only the full-size output, not clamped.
         """
         model, c = self.model, self.channels
         x, x_half, x_quarter = (self._image(image[..., ::step, ::step]) for step in (1, 2, 4))
@@ -253,12 +262,12 @@ class TiledForward:
         return restored
 
     def _cnn_block(self, block: CNNBlock, source: Features) -> Features:
-        """The block's output, which can be read as soon as all it needs of the whole image is known."""
+        """The block's output; the first pass, which collects the global statistics, has run when this returns."""
         *plain, last = block
         module = last.between if isinstance(last.between, MultiScaleModule) else None
         pool_sizes = module.pool_sizes if module else ()
         height, width = source.height, source.width
-        features = self._empty(source.channels, height, width)  # what enters the last residual block
+        features = self._empty(source.channels, height, width)  # input of the last residual block
         pooled = [self._empty(source.channels, height // size, width // size) for size in pool_sizes]
         entered = local(nn.Sequential(*plain), 2 * len(plain), source.channels, source)
 
@@ -282,7 +291,7 @@ class TiledForward:
         return local(leave, 3, source.channels, features, *scales)
 
     def _pyramid(self, module: MultiScaleModule, pooled: list[StoredFeatures]) -> list[Features]:
-        """The multi-scale module's y of each pooling size, coarse to fine, from the pooled features."""
+        """The outputs of the multi-scale module's attentions, coarse to fine, from the pooled features."""
         scales: list[Features] = []
         for x, scale_conv, attention in zip(pooled, module.convs, module.attentions, strict=True):
             maps = [x, upsampled(scales[-1], x.height, x.width)] if scales else [x]
@@ -301,7 +310,7 @@ class TiledForward:
         return local(lambda y, low: attention(y, mean, low), 1, y.channels, y, low)
 
     def _shallow(self, branch: ConvS, image: Features) -> Features:
-        """The shallow branch's output; its instance norm has the moments of the whole image."""
+        """The shallow branch's output, instance norm with the statistics of the whole image."""
         *convolutions, norm = branch
         features = local(nn.Sequential(*convolutions), 2, norm.num_features, image)
         mean, square = self._moments(features)
@@ -314,7 +323,7 @@ class TiledForward:
         return local(normalise, 0, norm.num_features, features)
 
     def _moments(self, source: Features) -> tuple[Tensor, Tensor]:
-        """Mean and mean square over the whole map, (1, C, 1, 1) each, float64."""
+        """Mean and mean square over the whole map, each (1, C, 1, 1), float64."""
         sums = torch.zeros(2, 1, source.channels, 1, 1, dtype=torch.float64, device=self.device)
 
         def add(core: Window) -> None:
@@ -335,7 +344,7 @@ class TiledForward:
         return StoredFeatures(channels, height, width, self.storage, self.device)
 
     def _stored(self, source: Features, cost: float | None = None) -> StoredFeatures:
-        """``source`` computed tile by tile; what it is computed from is released on the way."""
+        """Compute ``source`` tile by tile and store it, releasing its inputs row by row."""
         target = self._empty(source.channels, source.height, source.width)
         self._for_each_tile(
             source, lambda core: target.write(core, source.read(core)), self.leave_cost if cost is None else cost
@@ -343,9 +352,11 @@ class TiledForward:
         return target
 
     def _for_each_tile(self, source: Features, work: Callable[[Window], None], cost: float, margin: int = 0) -> None:
-        """Do ``work``, which reads ``margin`` more around each, on the windows that make up ``source``'s map.
+        """Call ``work`` on each tile of ``source``'s map, row by row, and release the rows above a finished row.
 
-        Row after row; what lies above a finished row is released.
+        Args:
+            work: reads ``source`` with a margin of ``margin`` around the tile.
+            cost: added to the progress, in the units of ``total``.
         """
         height, width = source.height, source.width
         side = self._side(source.channels)
@@ -359,7 +370,7 @@ class TiledForward:
             source.release(bottom - margin)
 
     def _work_or_split(self, core: Window, work: Callable[[Window], None], channels: int) -> None:
-        """``work(core)``, in smaller tiles where memory does not suffice; ``work`` changes nothing before it ends."""
+        """Call ``work(core)``, retrying with smaller tiles when memory runs out; a failed call has changed nothing."""
         side = self._side(channels)
         if max(core.bottom - core.top, core.right - core.left) <= side:
             try:
@@ -367,7 +378,7 @@ class TiledForward:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or side == self.multiple:
                     raise
-            # Outside the handler, whose traceback holds on to the tensors.
+            # Outside the handler: the traceback keeps the tensors alive.
             release_cached_memory()
             self.tile = max(self.tile // 2, 1)
             return self._work_or_split(core, work, channels)
@@ -377,7 +388,7 @@ class TiledForward:
                 self._work_or_split(part, work, channels)
 
     def _side(self, channels: int) -> int:
-        """The side of a tile of features of the same size in memory, a multiple of what pooling needs."""
+        """Side of a tile with this many channels that takes the same memory, a multiple of ``multiple``."""
         side = self.tile * math.sqrt(self.channels / channels)
         return max(1, int(side / self.multiple)) * self.multiple
 

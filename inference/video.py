@@ -1,4 +1,4 @@
-"""Videos, frame by frame, through OpenCV; audio, which OpenCV does not carry, through ffmpeg where it is installed."""
+"""Read and write videos frame by frame with OpenCV; OpenCV drops audio, so ffmpeg, if installed, copies it."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ import numpy as np
 
 from utils.errors import InputError
 
-# What FFmpeg has to say about a broken file, InputError says in one line.
+# Silence FFmpeg: problems with a file are reported in one line by InputError.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-# The codec that each container is written with: one that OpenCV's own FFmpeg can encode.
+# Codec for each container, limited to those that the FFmpeg bundled with OpenCV can encode.
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
@@ -21,12 +21,12 @@ class VideoReader:
     """The frames of a video, in order.
 
     Attributes:
-        count: frames that the file says it has; some files are wrong about it, or say 0.
+        count: number of frames according to the header, which may be wrong or 0.
         rate: frames per second.
         size: (height, width).
 
     Raises:
-        InputError: no video can be read from the path.
+        InputError: the file is missing or not a readable video.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,22 +38,26 @@ class VideoReader:
         width, height = (int(self.capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.size = height, width
         if not self.capture.isOpened() or not width or not height:
-            raise InputError(f"{path}: not a video, or in a format that is not read")
+            raise InputError(f"{path}: not a video, or in an unsupported format")
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Frames (H, W, 3), RGB uint8, upright."""
+        """Frames (H, W, 3), RGB uint8, with the rotation in the header applied."""
         while True:
-            there, frame = self.capture.read()
-            if not there:
+            found, frame = self.capture.read()
+            if not found:
                 return
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 class VideoWriter:
-    """Writes frames (H, W, 3), RGB uint8, to ``path`` in the container of its suffix.
+    """Writes frames (H, W, 3), RGB uint8, to ``path``; its suffix selects the container.
+
+    Args:
+        rate: frames per second.
+        size: (height, width).
 
     Raises:
-        InputError: OpenCV has no encoder for the container here.
+        InputError: this build of OpenCV cannot encode for the container.
     """
 
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
@@ -61,7 +65,7 @@ class VideoWriter:
         codec = CODECS[path.suffix.lower()]
         self.writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, size[::-1])
         if not self.writer.isOpened():
-            raise InputError(f"{path}: OpenCV cannot write {path.suffix} videos here ({codec})")
+            raise InputError(f"{path}: this build of OpenCV cannot write {path.suffix} videos ({codec})")
 
     def write(self, frame: np.ndarray) -> None:
         self.writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
@@ -71,16 +75,16 @@ class VideoWriter:
 
 
 def copy_audio(source: Path, silent: Path, target: Path) -> str | None:
-    """Write ``silent``'s images and ``source``'s audio to ``target``; where that cannot be, say why.
+    """Write the video stream of ``silent`` and the audio of ``source`` to ``target``.
 
-    ``target`` is written only where the audio came along.
+    Returns None on success, otherwise the reason; ``target`` then does not exist.
     """
     if shutil.which("ffmpeg") is None:
-        return "audio, if there was any, is not kept: there is no ffmpeg program to copy it with"
+        return "audio (if any) is not copied: install ffmpeg to keep it"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(silent), "-i", str(source)]
     command += ["-map", "0:v", "-map", "1:a?", "-c", "copy", str(target)]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if result.returncode == 0:
         return None
     target.unlink(missing_ok=True)
-    return f"audio is not kept: ffmpeg says {' '.join(result.stderr.split())[-200:]!r}"
+    return f"audio is not copied: ffmpeg reports {' '.join(result.stderr.split())[-200:]!r}"

@@ -1,4 +1,4 @@
-"""Restoring images of any size, in whatever memory there is."""
+"""Restore images of any size within the available memory."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,15 @@ from utils.compiling import Network
 from utils.errors import InputError
 from utils.padding import extend
 
-# Measured by benchmarks/memory.py: bytes per pixel and channel of the network's width, at the peak.
-WHOLE_BYTES = 32  # of the whole image
-TILE_BYTES = 44  # of one tile, which reads a margin around it
-STORED_VALUES = 2.0  # numbers per pixel and channel that tiles keep in main memory
-PICTURE_BYTES = 40  # per pixel: the image itself, input and output, float32
-MAX_TILE, MIN_TILE = 1024, 128  # a larger tile computes no faster
-CPU_WHOLE = MAX_TILE**2  # pixels of a whole image on the CPU, where tiles are as fast and can be timed and stopped
-# Shares of the free memory that are planned with: for what the network computes, and for what is stored.
+# Peak memory in bytes per pixel and per channel of the network's width, measured by benchmarks/memory.py.
+WHOLE_BYTES = 32  # one forward pass over the whole image
+TILE_BYTES = 44  # one tile, with the margin read around it
+STORED_VALUES = 2.0  # values per pixel and channel held in main memory between tiles
+IMAGE_BYTES = 40  # per pixel: input and output images, float32
+MAX_TILE, MIN_TILE = 1024, 128  # side in pixels; larger tiles are not faster
+# Largest image, in pixels, restored whole on the CPU. Tiles are as fast there, report progress and can be interrupted.
+CPU_WHOLE = MAX_TILE**2
+# Fractions of the free memory to plan with: for the network's activations, and for stored features.
 SHARE, STORED_SHARE = 0.7, 0.9
 
 Progress = Callable[[float], None]
@@ -33,20 +34,20 @@ def restore(
     progress: Progress | None = None,
     network: Network | None = None,
 ) -> Tensor:
-    """image (N, 3, H, W) in [0, 1], of any size -> restored (N, 3, H, W) in [0, 1], float32, on the same device.
+    """image (N, 3, H, W) in [0, 1], any H and W -> restored (N, 3, H, W), float32 in [0, 1], on the same device.
 
-    The image is extended by reflection to the sides the network takes and the result cropped back. An image that
-    does not fit into the free memory as a whole is restored in tiles, with the same result (``inference.tiled``).
+    The image is padded by reflection to a size the network accepts, and the result is cropped. An image that does not
+    fit in the free memory is restored in tiles, with the same result up to rounding (``inference.tiled``).
 
     Args:
-        model: in eval mode.
-        tile: restore in tiles of this side, in pixels, whatever the memory.
-        self_ensemble: the mean over the eight flips and quarter turns of the image, at eight times the cost.
-        progress: is told which part of the work is done, in [0, 1], now and then.
-        network: what whole images go through in place of ``model``, such as the model compiled; tiles do not.
+        model: network in eval mode.
+        tile: side of the tiles in pixels; None chooses tiles only if the whole image does not fit in memory.
+        self_ensemble: average over the eight flips and rotations by 90 degrees, at eight times the cost.
+        progress: called repeatedly with the fraction of the work done, in [0, 1].
+        network: replaces ``model`` for whole images, such as the compiled model; tiles always use ``model``.
 
     Raises:
-        InputError: there is too little main memory even for tiles.
+        InputError: main memory does not suffice even for tiles.
     """
     report = progress or (lambda done: None)
     network = network or model
@@ -89,16 +90,16 @@ def _restore_in_tiles(model: nn.Module, image: Tensor, tile: int | None, report:
     pixels, channels = image[0, 0].numel(), model.embed.out_channels
     device, main_memory = next(model.parameters()).device, free_memory(torch.device("cpu"))
     stored = {
-        dtype: pixels * (STORED_VALUES * channels * dtype.itemsize + PICTURE_BYTES)
+        dtype: pixels * (STORED_VALUES * channels * dtype.itemsize + IMAGE_BYTES)
         for dtype in (torch.float32, torch.float16)
     }
-    # Half precision, where that must be, costs less than a grey level of 8 bits (docs/restore.md has the figures).
+    # Storing float16 if float32 does not fit changes the result by less than one 8-bit level (docs/restore.md).
     dtype = next((dtype for dtype, size in stored.items() if size < STORED_SHARE * main_memory), None)
     if dtype is None:
         needed = stored[torch.float16] / STORED_SHARE / 2**30
         raise InputError(
-            f"{pixels / 1e6:.0f} megapixels need about {needed:.0f} GiB of free main memory, "
-            f"there are {main_memory / 2**30:.0f}"
+            f"an image of {pixels / 1e6:.0f} megapixels needs about {needed:.0f} GiB of free memory, "
+            f"but only {main_memory / 2**30:.0f} GiB are free"
         )
     if tile is None:
         free = free_memory(device) - (stored[dtype] if device.type == "cpu" else 0)

@@ -1,4 +1,4 @@
-"""How the scripts end: one clear line and a status, never a traceback for what the user can mend."""
+"""Script exit: a one-line message and an exit status, without a traceback for errors the user can fix."""
 
 import gc
 import multiprocessing
@@ -8,27 +8,27 @@ from collections.abc import Callable, Sequence
 
 
 class InputError(Exception):
-    """Wrong use or bad input; the message is one line that names the file or key and says what to do."""
+    """Wrong usage or bad input. The message is one line that names the file or key and says what to do."""
 
 
 def listed(items: Sequence[str], what: str, show: int = 5) -> str:
-    """``listed(["a.png", "b.png"], "broken image(s)")`` is "2 broken images: a.png, b.png"; a long list is cut."""
+    """``listed(["a.png", "b.png"], "broken image(s)")`` is "2 broken images: a.png, b.png"; names at most ``show``."""
     more = f" and {len(items) - show} more" if len(items) > show else ""
     return f"{len(items)} {what.replace('(s)', '' if len(items) == 1 else 's')}: {', '.join(items[:show])}{more}"
 
 
 def printable(text: str) -> str:
-    """In one line that every stream and file takes: a file's name may have several, or bytes that are no text."""
+    """Make text printable on one line: file names may contain newlines, or bytes that are not valid text."""
     return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
 def run_script(main: Callable[[], int | None]) -> None:
-    """Run a script's ``main`` and exit: 0 done (or what ``main`` returns), 2 wrong use or bad input.
+    """Run a script's ``main`` and exit: 0 (or the value ``main`` returns) on success, 2 on wrong usage or bad input.
 
-    An error of the file system (a full disk, a folder that cannot be written) counts as bad input. Whatever else
-    goes wrong keeps its traceback and Python's exit status 1.
+    File-system errors (full disk, missing permissions) count as bad input. Any other exception prints its traceback
+    and exits with status 1.
     """
-    # A log file shows each line when it is written; a file name whose bytes are no text is shown with escapes.
+    # Log files show every line as it is printed; file names that are not valid text are escaped.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         status = main()
@@ -38,8 +38,8 @@ def run_script(main: Callable[[], int | None]) -> None:
     except Exception as error:
         status = _report(error)
         traceback.clear_frames(error.__traceback__)
-    # Frames, of a traceback or in a cycle, may hold a loader still. At exit Python would end its workers by SIGTERM,
-    # which they leave to their parent, and wait for them for ever.
+    # A traceback or a reference cycle may keep a loader alive. At exit, Python would send its workers SIGTERM, which
+    # they ignore, and then wait for them forever.
     gc.collect()
     for worker in multiprocessing.active_children():
         if worker.daemon:

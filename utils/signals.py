@@ -1,17 +1,17 @@
-"""Stopping a run from outside without losing it."""
+"""Stop a run by a signal without losing work."""
 
 import os
 import signal
 import types
 
-STOPPED = 75  # exit status of a run that was told to stop and can go on: "temporary failure" of sysexits.h
+STOPPED = 75  # exit status after a stop signal, when the run can be continued; EX_TEMPFAIL in sysexits.h
 
 
 class StopSignal:
-    """Notes the first SIGTERM or SIGINT, for the loop to look at; the second ends the process at once.
+    """Records the first SIGTERM or SIGINT for the loop to poll; the second exits immediately.
 
     Attributes:
-        received: whether to stop.
+        received: whether a signal has arrived.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,6 @@ class StopSignal:
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
-    """For a loader's worker: a terminal and a cluster send their signal to it as well, but the parent decides."""
+    """In a loader worker, ignore SIGTERM and SIGINT: they reach the whole process group, but only the parent acts."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -94,10 +94,10 @@ PROBLEMS = {
     "cut.jpg": "truncated",
     "cut.png": "truncated",
     "cut_deep.png": "truncated",
-    "empty.png": "an empty file",
+    "empty.png": "file is empty",
     "text.png": "not an image",
-    "folder.png": "a folder",
-    "pipe.png": "not a file",
+    "folder.png": "is a folder",
+    "pipe.png": "not a regular file",
     "float.tif": "not",
     "text.mp4": "not a video",
 }
@@ -134,7 +134,7 @@ def test_every_broken_image_is_named_and_the_rest_goes_on(album):
     for name, reason in PROBLEMS.items():
         assert any(f"{source / name}: " in line and reason in line for line in errors), (name, errors)
     notes = [line for line in result.stderr.splitlines() if not line.startswith("error: ")]
-    assert notes == [f"note: {source / 'sub' / 'deep' / 'cmyk.jpg'}: CMYK is written as RGB"]
+    assert notes == [f"note: {source / 'sub' / 'deep' / 'cmyk.jpg'}: converted from CMYK to RGB"]
     sound = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.name not in PROBLEMS}
     assert {path.relative_to(output) for path in output.rglob("*") if path.is_file()} == sound
     assert result.stdout == f"{len(sound)} restored, 0 skipped, {len(PROBLEMS)} failed; written to {output}\n"
@@ -263,7 +263,7 @@ def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
         arguments = ("--weights", weights, "--input", *inputs, "--output", tmp_path / output)
         assert_refused(run_script("restore.py", *arguments), *mentions)
 
-    refused("would replace the inputs", output="in", inputs=[tmp_path / "in"])
+    refused("would overwrite the inputs", output="in", inputs=[tmp_path / "in"])
     refused("leads out of the output folder", output="out", inputs=[tmp_path / "in"])
     refused("both would be written to", inputs=[tmp_path / "in" / "a.png", tmp_path / "other" / "a.png"])
     refused("no such weights file", weights=tmp_path / "gone.pt", inputs=[tmp_path / "in"])
@@ -312,7 +312,7 @@ def test_videos_keep_count_and_order_of_their_frames(identity_weights, tmp_path)
     result = subprocess.run(**command, capture_output=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert len(result.stderr.splitlines()) == 3
-    assert all("audio, if there was any, is not kept" in line for line in result.stderr.splitlines())
+    assert all("audio (if any) is not copied" in line for line in result.stderr.splitlines())
     for suffix in (".mp4", ".avi", ".mkv"):
         video = VideoReader(tmp_path / "out" / f"clip{suffix}")
         assert (video.rate, video.size) == (12.5, (64, 96))

@@ -117,7 +117,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PATH": "", "MALLOC_MMAP_THRESHOLD_": "10
 @pytest.mark.parametrize("way", ["tiles", "restore"])
 def test_tiles_are_halved_where_memory_runs_out(way):
     """Of tiles that are too large, and of a whole image that is; in a process each, which keeps what oneDNN took."""
-    script = ["-c", f"import sys; sys.path.insert(0, 'tests'){LIMITED}", "180", way]
+    script = ["-c", f"import sys; sys.path[:0] = ['tests', 'tests/inference']{LIMITED}", "180", way]
     result = subprocess.run([sys.executable, *script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     accuracy, side = map(float, result.stdout.split())
