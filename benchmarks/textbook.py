@@ -27,7 +27,7 @@ class TextbookAttention(nn.Module):
         attention = self.attention
         size, groups = attention.kernel_size, attention.groups
         mean = F.adaptive_avg_pool2d(x, 1)
-        taps = attention.filter_of(mean).view(n, groups, 1, size**2, 1)
+        taps = attention.predict_filter(mean).view(n, groups, 1, size**2, 1)
         neighbours = F.unfold(F.pad(x, (size // 2,) * 4, mode="reflect"), size)
         neighbours = neighbours.view(n, groups, c // groups, size**2, height * width)
         filtered = (neighbours * taps).sum(3).view(n, c, height, width)

@@ -1,4 +1,4 @@
-"""The networks, and their weights: ``build_model(num_blocks=4)``, ``load_model("best.pt")``."""
+"""Networks and their weights: ``build_model(num_blocks=4)``, ``load_model("best.pt")``."""
 
 from models.build import MODELS, build_model
 from models.irnext import IRNeXt

@@ -9,12 +9,12 @@ MODELS: dict[str, type[nn.Module]] = {"irnext": IRNeXt}
 
 
 def build_model(name: str = "irnext", **options) -> nn.Module:
-    """The network ``name`` with random weights; ``options`` are its constructor's arguments.
+    """Build the network ``name`` with random weights; ``options`` are the arguments of its constructor.
 
-    Weights are channels-last, the layout in which convolutions are fastest on tensor cores and with AVX-512.
+    The weights are channels-last: convolutions are fastest in this memory format on tensor cores and with AVX-512.
 
     Raises:
-        ValueError: unknown name, or an option out of range.
+        ValueError: the name is unknown or an option is out of range.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")

@@ -1,9 +1,9 @@
-"""Convert a weights file.
+"""Convert a weights file to another format.
 
     python -m models.convert IN OUT
 
-writes the weights to evaluate in the format of OUT's suffix: this project's .pt, .safetensors, or .pkl with the names
-that the authors use.
+The suffix of OUT selects the format: .pt or .pth (this project's), .safetensors, or .pkl with the authors' parameter
+names. OUT gets the weights used for evaluation: the moving average if IN has one.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from utils.errors import run_script
 
 
 def convert(source: str | Path, target: str | Path) -> None:
-    """Write the weights to evaluate that ``source`` holds in the format of ``target``'s suffix.
+    """Write the evaluation weights of ``source`` to ``target``, in the format given by its suffix.
 
     Raises:
-        InputError: as ``load_model`` and ``save_weights``.
-        OSError: the file cannot be written.
+        InputError: see ``load_model`` and ``save_weights``.
+        OSError: ``target`` cannot be written.
     """
     load_model(source)  # checks names, shapes and values
     checkpoint = read_weights(source)
@@ -27,11 +27,11 @@ def convert(source: str | Path, target: str | Path) -> None:
 
 def main() -> None:
     parser = ScriptParser(prog="python -m models.convert", description=__doc__.splitlines()[0])
-    parser.add_argument("input", type=Path, help="weights: .pt, .pkl or .safetensors")
-    parser.add_argument("output", type=Path, help="the file to write; its suffix is the format")
+    parser.add_argument("input", type=Path, help="weights file: .pt, .pth, .pkl or .safetensors")
+    parser.add_argument("output", type=Path, help="file to write; its suffix selects the format")
     args = parser.parse()
     convert(args.input, args.output)
-    print(f"{args.input} written to {args.output}")
+    print(f"converted {args.input} to {args.output}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,24 @@
 """IRNeXt: a multi-scale convolutional U-Net for image restoration.
 
-Cui et al., "IRNeXt: Rethinking Convolutional Network Design for Image Restoration", ICML 2023. The classes are the
-boxes of the paper's figure: IRNeXt (a), CNNBlock (b), ConvS (c); models/layers.py has the multi-scale module (d) and
-the local attention (e).
+Cui et al., "IRNeXt: Rethinking Convolutional Network Design for Image Restoration", ICML 2023. Each class is a box of
+the paper's architecture figure: IRNeXt (a), CNNBlock (b) and ConvS (c). The multi-scale module (d) and the local
+attention module (e) are in models/layers.py.
+
+The computation, top left to top right, with C, 2C and 4C channels at full, half and quarter size:
+
+    full size   embed(x) ---------------------> CNNBlock --> merge --> CNNBlock --> head + x
+                                                    |          |
+                                                  down         up
+                                                    |          |
+    half        fuse with ConvS(x_half) ------> CNNBlock --> merge --> CNNBlock --> head + x_half
+                                                    |          |
+                                                  down         up
+                                                    |          |
+    quarter     fuse with ConvS(x_quarter) ---> CNNBlock ------------> CNNBlock --> head + x_quarter
+
+The downsampled inputs enter through ConvS, so the coarse scales see the image itself and not only features of
+features. Each head predicts a residual: the network only has to learn the degradation, and the loss supervises every
+scale.
 """
 
 import math
@@ -10,11 +26,14 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import ImageConv2d, MultiScaleModule, conv, gelu, join, recompute_gelu
+from models.layers import ImageConv2d, MultiScaleModule, concat, conv, gelu, recompute_gelu
 
 
 class ResBlock(nn.Module):
-    """x + conv(between(GELU(conv(x)))), with two 3x3 convolutions: (N, C, H, W) -> (N, C, H, W)."""
+    """x + conv2(between(GELU(conv1(x)))) with 3x3 convolutions: (N, C, H, W) -> (N, C, H, W).
+
+    ``between`` is the multi-scale module in the last block of a CNNBlock, and the identity in the others.
+    """
 
     def __init__(self, channels: int, between: nn.Module | None = None) -> None:
         super().__init__()
@@ -23,12 +42,12 @@ class ResBlock(nn.Module):
         self.conv2 = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = recompute_gelu(lambda y: self.conv2(self.between(y)), self.conv1(x))
-        return y.add_(x)  # in place: allocating another tensor of this size takes longer than the sum
+        y = recompute_gelu(lambda activation: self.conv2(self.between(activation)), self.conv1(x))
+        return y.add_(x)  # in place: allocating the result takes longer than the addition itself
 
 
 class CNNBlock(nn.Sequential):
-    """Figure (b): a row of residual blocks, the last of which carries the multi-scale module."""
+    """Figure (b): ``num_blocks`` residual blocks, the last with the multi-scale module."""
 
     def __init__(self, channels: int, num_blocks: int, multi_scale: nn.Module | None) -> None:
         plain = [ResBlock(channels) for _ in range(num_blocks - 1)]
@@ -36,7 +55,7 @@ class CNNBlock(nn.Sequential):
 
 
 class ConvS(nn.Sequential):
-    """Figure (c): the shallow branch, from a smaller input image to features: (N, 3, h, w) -> (N, C, h, w)."""
+    """Figure (c): shallow features of the downsampled input: (N, 3, h, w) -> (N, C, h, w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(
@@ -52,22 +71,23 @@ class ConvS(nn.Sequential):
 
 
 class IRNeXt(nn.Module):
-    """Figure (a): a U-Net over three scales with an input image and an output image at each.
+    """Figure (a): a U-Net over three scales that takes an input image and restores an output image at each.
 
-    The encoder goes down from full to quarter size, where features of the half-size and quarter-size input join
-    (``shallow``, ``fuse``). The decoder goes back up and joins the encoder's features of the same size (``merge``). At
-    each scale a head turns the decoder's features into a residual that is added to the input of that size.
+    The encoder fuses its features with shallow features of the input at half and quarter size (``shallow``, ``fuse``).
+    The decoder merges its features with the encoder's of the same scale (``merge``). At every scale a head maps the
+    decoder's features to a residual image, which is added to the input at that scale (``heads``).
 
     Args:
         num_blocks: residual blocks per CNNBlock: 4 for dehazing and desnowing, 14 for motion deblurring.
-        channels: width C at full size, 2 C and 4 C at half and quarter size; a multiple of 8.
-        mean_window: window of the attention's local mean as a fraction of the image's sides, in (0, 1]; None takes the
-            mean over the whole image. The motion deblurring model uses 120/256.
-        pool_sizes: pooling sizes of the multi-scale module, coarse to fine; empty for a network without it.
+        channels: width C at full size, doubled at half and again at quarter size; a multiple of 8.
+        mean_window: window of the attention's local mean, as a fraction of height and width in (0, 1]; None averages
+            over the whole image. The motion deblurring model uses 120/256.
+        pool_sizes: pooling sizes of the multi-scale module, coarse to fine; empty for a network without the module.
         local_attention, frequency_modulation: switches for the paper's ablations.
 
     Attributes:
-        size_multiple, min_size: an input's sides are multiples of the one and at least the other, in pixels.
+        size_multiple: height and width of an input must be multiples of this, in pixels.
+        min_size: the smallest height and width of an input, in pixels.
 
     Raises:
         ValueError: an option is out of range.
@@ -92,14 +112,16 @@ class IRNeXt(nn.Module):
             raise ValueError(f"mean_window must be in (0, 1], not {mean_window}")
         pool_sizes = tuple(pool_sizes)
         if any(size < 1 for size in pool_sizes) or list(pool_sizes) != sorted(set(pool_sizes), reverse=True):
-            raise ValueError(f"pool_sizes must go from coarse to fine, such as 8, 4, 2, not {pool_sizes}")
+            raise ValueError(
+                f"pool_sizes must be positive and decreasing (coarse to fine), such as 8, 4, 2, not {pool_sizes}"
+            )
 
         def cnn_block(width: int) -> CNNBlock:
             options = (local_attention, mean_window, frequency_modulation)
             return CNNBlock(width, num_blocks, MultiScaleModule(width, pool_sizes, *options) if pool_sizes else None)
 
-        # Sides are halved twice and then divided by every pooling size; reflection padding in the attention needs two
-        # pixels of the smallest pooled features.
+        # Two strided convolutions halve the sides twice, then each pooling size must divide them. The attention's
+        # reflection padding needs at least two pixels per side on the coarsest pooled features.
         self.size_multiple = 4 * math.lcm(*pool_sizes)
         self.min_size = 2 * self.size_multiple
         self.mean_window = mean_window
@@ -119,28 +141,28 @@ class IRNeXt(nn.Module):
         self.heads = nn.ModuleList([conv(4 * c, 3), conv(2 * c, 3), conv(c, 3)])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """x (N, 3, H, W) in [0, 1] -> restored images at 1/4, 1/2 and full size, coarse to fine, not clamped.
+        """Restore a batch of images: (N, 3, H, W) in [0, 1] -> [quarter, half, full size], not clamped.
 
         Raises:
-            ValueError: H or W is not a multiple of ``size_multiple`` or less than ``min_size`` (32 and 64 with the
-                paper's pooling sizes); ``inference.Restorer`` takes images of any size.
+            ValueError: H or W is not a multiple of ``size_multiple`` (32 for the paper's pooling sizes) or is less
+                than ``min_size`` (64); ``inference.Restorer`` accepts any size.
         """
         self._check_size(x)
-        x_half = F.interpolate(x, scale_factor=0.5)
+        x_half = F.interpolate(x, scale_factor=0.5)  # nearest neighbour, as in the authors' code
         x_quarter = F.interpolate(x_half, scale_factor=0.5)
 
         full = self.encoder[0](gelu(self.embed(x)))
-        half = self.fuse[0](join(gelu(self.down[0](full)), self.shallow[0](x_half)))
+        half = self.fuse[0](concat(gelu(self.down[0](full)), self.shallow[0](x_half)))
         half = self.encoder[1](half)
-        quarter = self.fuse[1](join(gelu(self.down[1](half)), self.shallow[1](x_quarter)))
+        quarter = self.fuse[1](concat(gelu(self.down[1](half)), self.shallow[1](x_quarter)))
         quarter = self.encoder[2](quarter)
 
         z = self.decoder[0](quarter)
         restored_quarter = x_quarter + self.heads[0](z)
-        z = gelu(self.merge[0](join(gelu(self.up[0](z)), half)))
+        z = gelu(self.merge[0](concat(gelu(self.up[0](z)), half)))
         z = self.decoder[1](z)
         restored_half = x_half + self.heads[1](z)
-        z = gelu(self.merge[1](join(gelu(self.up[1](z)), full)))
+        z = gelu(self.merge[1](concat(gelu(self.up[1](z)), full)))
         z = self.decoder[2](z)
         restored = x + self.heads[2](z)
 
@@ -148,10 +170,10 @@ class IRNeXt(nn.Module):
 
     def _check_size(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(f"IRNeXt takes images of shape (N, 3, H, W), not {tuple(x.shape)}")
+            raise ValueError(f"IRNeXt needs images of shape (N, 3, H, W), not {tuple(x.shape)}")
         height, width = x.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple or min(height, width) < self.min_size:
             raise ValueError(
-                f"IRNeXt takes sides that are multiples of {self.size_multiple} and at least {self.min_size}, "
-                f"not {height}x{width}; inference.Restorer takes images of any size"
+                f"IRNeXt needs a height and width that are multiples of {self.size_multiple} and at least "
+                f"{self.min_size}, not {height}x{width}; inference.Restorer accepts any size"
             )

@@ -1,4 +1,4 @@
-"""The modules inside a CNNBlock: the figure's multi-scale module (d) and local attention module (e)."""
+"""The modules inside a CNNBlock: the multi-scale module and the local attention module, (d) and (e) in the figure."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,10 @@ from models.upsampling import upsample
 
 
 class ImageConv2d(nn.Conv2d):
-    """A convolution that stays float32 in mixed precision, for what reads the image itself.
+    """A convolution that runs in float32 even under autocast, for the layers that read the image itself.
 
-    bf16 has coarser steps than 8-bit images, and thick haze leaves few of those.
+    bf16 rounds values near 1 to steps of 1/256, about the step of an 8-bit image, and thick haze leaves only a few of
+    those steps to tell pixels apart.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,15 +31,15 @@ def conv(
     bias: bool = True,
     layer: type[nn.Conv2d] = nn.Conv2d,
 ) -> nn.Conv2d:
-    """Convolution whose padding keeps the size at stride 1: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
+    """Convolution with "same" padding at stride 1: (N, in, H, W) -> (N, out, H / stride, W / stride)."""
     return layer(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
 
 
 def recompute_gelu(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``module(gelu(x))``, which recomputes the GELU in the backward pass instead of keeping it.
+    """``module(gelu(x))``, with the GELU recomputed in the backward pass instead of kept in memory.
 
-    x is kept for the GELU's own backward anyway. This saves a third of a residual block's memory for a hundredth of its
-    time (docs/performance.md). A compiler decides by itself what to keep.
+    x has to be kept for the gradient of the GELU anyway. This saves a third of a residual block's activation memory and
+    costs 1 % of its time (docs/performance.md). Under torch.compile, the compiler decides what to recompute.
     """
     activation = gelu(x)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
@@ -56,29 +57,30 @@ def recompute_gelu(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _storage(x: Tensor) -> tuple:
+    """Identifies a saved tensor by its memory, since autograd may pack it as a new Python object."""
     return x.data_ptr(), x.shape, x.stride()
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU. Where no gradient is needed it is written over x, which nothing else may use: a third of the memory."""
+    """GELU. Without gradients it overwrites x, which the caller must not use again: this lowers the peak memory."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.gelu(x)
     return torch.ops.aten.gelu_(x)
 
 
-def join(x: Tensor, skip: Tensor) -> Tensor:
-    """Concatenation of features of one size: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W)."""
-    # Instance norm returns contiguous features; concatenated with them, the result would not be channels-last.
+def concat(x: Tensor, skip: Tensor) -> Tensor:
+    """Concatenate channels: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W), channels-last."""
+    # ConvS ends in an instance norm, which returns contiguous features: unconverted, they would decide the layout.
     return torch.cat([x, skip.contiguous(memory_format=torch.channels_last)], dim=1)
 
 
 def window_mean(x: Tensor, window: float) -> Tensor:
-    """Mean over a window around every position: (N, C, H, W) -> (N, C, H, W).
+    """Mean over a sliding window: (N, C, H, W) -> (N, C, H, W).
 
-    The window is ``floor(window * H) x floor(window * W)``, at least 1 x 1. The mean is taken where the window
-    fits and extended to H x W by replicating the border, the smaller half above and to the left, as the test-time
-    local converter does (Chu et al., ECCV 2022). Running sums make the cost independent of the window's size;
-    they are float32 at least, because a half-precision sum over a thousand pixels has no digits left.
+    The window covers ``floor(window * H) x floor(window * W)`` pixels, at least 1 x 1. Means are computed where the
+    window fits into the image and replicated outwards to H x W, with the smaller half of the border at the top and
+    left, as in the test-time local converter (Chu et al., ECCV 2022). Cumulative sums make the cost independent of the
+    window size. They use at least float32: a half-precision sum over a thousand pixels has no accurate digits left.
     """
     mean = x.to(torch.promote_types(x.dtype, torch.float32))
     for axis in (-2, -1):
@@ -86,46 +88,45 @@ def window_mean(x: Tensor, window: float) -> Tensor:
         length = _window_length(window, side)
         sums = F.pad(mean.cumsum(axis), (0, 0, 1, 0) if axis == -2 else (1, 0))
         first = torch.arange(side, device=x.device) - (length - 1) // 2
-        first = first.clamp(0, side - length)  # a window that would cross the border is the nearest one that fits
+        first = first.clamp(0, side - length)  # windows that would cross the border move inside
         mean = (sums.index_select(axis, first + length) - sums.index_select(axis, first)) / length
     return mean.to(x.dtype)
 
 
 def _window_length(window: float, side: int) -> int:
-    if torch.compiler.is_exporting():  # the side is a symbol then, on which only whole-number arithmetic stays open
+    if torch.compiler.is_exporting():  # the side is symbolic and stays dynamic under integer arithmetic only
         numerator, denominator = window.as_integer_ratio()
         return torch.sym_max(1, side * numerator // denominator)
     return max(1, int(window * side))
 
 
 class LocalAttentionModule(nn.Module):
-    """Figure (e): a filter made from the image itself, applied to the features and modulated by frequency.
+    """Figure (e): a filter that is predicted from the image, applied to its features and modulated by frequency.
 
-    From the mean over the image a 1x1 convolution, batch norm and tanh make one K x K filter A for each image
-    and each of ``groups`` groups of consecutive channels:
+    The mean of the features X over the image goes through a 1x1 convolution V, batch norm and tanh, which gives one
+    K x K filter A for each image and each of ``groups`` groups of consecutive channels:
 
         A = tanh(BN(V mean(X)))                                                                     (3)
 
-    A is the sum of a low-pass part A_l, the uniform mean filter, and the rest, a high-pass part. A learned
-    per-channel W scales the high-pass part:
+    A splits into a low-pass part A_l, the uniform averaging filter, and the high-pass remainder. A learned weight W per
+    channel scales the high-pass part; with * for convolution of the reflection-padded features:
 
         A' = A_l + W (A - A_l)                                                                      (4)
         X * A' = W (X * A) - (W - 1) (X * A_l)                                                      (5)
 
-    X * A_l, the low frequencies, is taken as the mean over the whole image or, with ``mean_window``, over a
-    window (see ``window_mean``); * is the convolution, its input padded by reflection. Writing w = W - 1, the
-    result joins the features with the learned per-channel weights a and b:
+    The low frequencies X * A_l are taken as the mean of X over the whole image or, with ``mean_window``, over a window
+    (``window_mean``). With w = W - 1 and learned weights a and b per channel, the output is
 
-        Y = a X'+ (1 + b) X,   X' = (1 + w) (X * A) - w mean(X)                                 (6, 7)
+        Y = a X' + (1 + b) X,   X' = (1 + w) (X * A) - w mean(X)                                 (6, 7)
 
-    w (``modulation``), a (``filtered_weight``) and b (``identity_weight``) start at zero, so that the module starts
-    as the identity, and A gets no gradient until a moves away from zero.
+    w (``modulation``), a (``filtered_weight``) and b (``identity_weight``) are initialised to zero. The module thus
+    starts as the identity, and A receives no gradient until a has moved away from zero.
 
-    Every step after A is linear in X and constant over the image: filter, modulation and identity collapse into
-    one depthwise filter, a (1 + w) A with 1 + b added to its centre, and the offset -a w mean(X). That one
-    convolution is all the work that is done at full size, with no copy of each pixel's neighbourhood.
+    Once A is known, Y is linear in X. Filter, modulation and identity therefore fold into a single depthwise filter,
+    a (1 + w) A with 1 + b added at its centre, and an offset, -a w mean(X). One depthwise convolution is all the work
+    on the features themselves, and the K x K neighbourhood of each pixel is never unfolded in memory.
 
-    Without ``frequency_modulation`` W is 1 (the paper's ablation): Y = a (X * A) + (1 + b) X.
+    Without ``frequency_modulation`` (ablation in the paper) W is 1: Y = a (X * A) + (1 + b) X.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class LocalAttentionModule(nn.Module):
     ) -> None:
         super().__init__()
         if channels % groups:
-            raise ValueError(f"local attention: {channels} channels cannot be split into {groups} groups")
+            raise ValueError(f"local attention needs a multiple of {groups} channels, not {channels}")
         self.channels, self.kernel_size, self.groups, self.mean_window = channels, kernel_size, groups, mean_window
         self.project = nn.Conv2d(channels, groups * kernel_size**2, 1, bias=False)
         self.norm = BatchNorm(groups * kernel_size**2)
@@ -148,15 +149,15 @@ class LocalAttentionModule(nn.Module):
         nn.init.kaiming_normal_(self.project.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor, mean: Tensor | None = None, low: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W), H and W larger than half the filter.
+        """(N, C, H, W) -> (N, C, H, W), with H and W greater than kernel_size // 2.
 
-        Where x is a part of an image, ``mean`` (N, C, 1, 1) and the low frequencies ``low``, which are the mean or,
-        with ``mean_window``, (N, C, H, W), are given: those of the whole image (see ``inference.tiled``).
+        When x is a tile, the caller passes the statistics of the whole image: ``mean`` (N, C, 1, 1), and the low
+        frequencies ``low``, which equal ``mean`` or, with ``mean_window``, have the shape of x.
         """
         if mean is None:
             mean = x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         kernel = repeat(
-            self.filter_of(mean),
+            self.predict_filter(mean),
             "n (g kh kw) 1 1 -> n (g c) kh kw",
             g=self.groups,
             c=self.channels // self.groups,
@@ -172,23 +173,23 @@ class LocalAttentionModule(nn.Module):
         half = self.kernel_size // 2
         identity = F.pad((1 + self.identity_weight)[:, None, None], (half,) * 4)
         kernel = weight[:, None, None] * kernel + identity
-        filtered = filter_each(x, kernel)
+        filtered = depthwise_conv(x, kernel)
         return filtered if offset is None else filtered.add_(offset)
 
-    def filter_of(self, mean: Tensor) -> Tensor:
-        """The filter A from the mean of the features: (N, C, 1, 1) -> (N, groups K K, 1, 1), in (-1, 1).
+    def predict_filter(self, mean: Tensor) -> Tensor:
+        """Predict A from the mean of the features: (N, C, 1, 1) -> (N, groups * K * K, 1, 1) in (-1, 1).
 
-        In float32 always: the norm magnifies the differences between images, and with them any rounding of the mean.
+        Always in float32: batch norm amplifies the differences between images, and with them any rounding of the mean.
         """
         with torch.autocast(mean.device.type, enabled=False):
             return torch.tanh(self.norm(self.project(mean)))
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes its running statistics for a batch of one image, as in evaluation.
+    """Batch norm that normalises a batch of one image with the running statistics, as in evaluation.
 
-    One value per channel has no variance: with a batch size of 1, or for the last image of an epoch. A batch that is
-    not finite leaves the running statistics as they are.
+    The input holds one value per image and channel, so a single image (batch size 1, or a last batch of one) has no
+    variance. A batch that is not finite leaves the running statistics unchanged.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -204,15 +205,15 @@ class BatchNorm(nn.BatchNorm2d):
         return y
 
 
-def filter_each(x: Tensor, kernel: Tensor) -> Tensor:
-    """Filter each channel of each image with its own odd K x K kernel, borders reflected.
+def depthwise_conv(x: Tensor, kernel: Tensor) -> Tensor:
+    """Filter every channel of every image with its own kernel, K odd, with reflection padding.
 
-    x (N, C, H, W) and kernel (N, C, K, K) -> (N, C, H, W): a depthwise convolution over N C channels.
+    x (N, C, H, W), kernel (N, C, K, K) -> (N, C, H, W), channels-last: one depthwise convolution over N * C channels.
     """
     n, c, height, width = x.shape
     size = kernel.shape[-1]
     padded = F.pad(x, (size // 2,) * 4, mode="reflect")
-    if torch.compiler.is_exporting():  # the number of a convolution's groups cannot be left open in a graph
+    if torch.compiler.is_exporting():  # the number of groups cannot be dynamic in an exported graph
         return sum(
             kernel[:, :, row, column, None, None] * padded[:, :, row : row + height, column : column + width]
             for row in range(size)
@@ -223,19 +224,22 @@ def filter_each(x: Tensor, kernel: Tensor) -> Tensor:
         kernel.reshape(n * c, 1, size, size),
         groups=n * c,
     )
-    # Back to the layout of the rest, or every sum and convolution from here on mixes the two.
+    # Restore channels-last; otherwise every later sum and convolution would mix two memory formats.
     return filtered.view(n, c, height, width).contiguous(memory_format=torch.channels_last)
 
 
 class MultiScaleModule(nn.Module):
-    """Figure (d): the features pooled by each of ``pool_sizes``, coarse to fine, each scale with its own attention.
+    """Figure (d): pools the features to several sizes and refines each size, coarse to fine, with its own attention.
 
-    y_p = attention_p(conv_p(pool_p(x) + u)), where u is the next coarser y up-sampled (nothing for the coarsest);
-    the result is conv(GELU(x + sum of the y_p up-sampled to the size of x)).
+    For each pooling size p, coarse to fine, u being the upsampled y of the size before (0 for the coarsest):
+
+        y_p = attention_p(conv_p(pool_p(x) + u))
+
+    The output is conv_out(GELU(x + sum over p of y_p upsampled to the size of x)).
 
     Args:
-        pool_sizes: pooling sizes from the coarsest to the finest, the paper's are 8, 4, 2.
-        local_attention: False leaves each scale with its convolution alone (the paper's ablation).
+        pool_sizes: pooling sizes, coarse to fine; 8, 4, 2 in the paper.
+        local_attention: False keeps only the convolution at each size (ablation in the paper).
         mean_window, frequency_modulation: see ``LocalAttentionModule``.
     """
 
@@ -259,7 +263,7 @@ class MultiScaleModule(nn.Module):
         self.conv_out = conv(channels, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W), H and W multiples of the pooling sizes."""
+        """(N, C, H, W) -> (N, C, H, W), with H and W multiples of every pooling size."""
         size = x.shape[-2:]
         total = x
         coarser = None

@@ -1,10 +1,10 @@
-"""The authors' released checkpoints: what their state-dict names are called here."""
+"""The authors' released checkpoints: how their parameter names map to ours."""
 
 import re
 
 from torch import Tensor
 
-# (released name, ours), applied in this order; each rule rewrites the part of the name that it matches.
+# (released name, our name): applied in this order, each rule replaces the part of the name that it matches.
 NAMES = [
     (r"^Encoder\.(\d)\.layers\.(\d+)\.", r"encoder.\1.\2."),
     (r"^Decoder\.(\d)\.layers\.(\d+)\.", r"decoder.\1.\2."),
@@ -30,7 +30,7 @@ NAMES = [
     (r"^Convs\.(\d)\.main\.0\.", r"merge.\1."),
     (r"^FAM2\.merge\.main\.0\.", r"fuse.0."),
     (r"^FAM1\.merge\.main\.0\.", r"fuse.1."),
-    # the shallow branches; a GELU stands after each of the first three convolutions
+    # the shallow branches, where our nn.Sequential has a GELU after each of the first three convolutions
     (r"^SCM2\.main\.", r"shallow.0."),
     (r"^SCM1\.main\.", r"shallow.1."),
     (r"^(shallow\.\d)\.4\.", r"\1.7."),
@@ -40,22 +40,21 @@ NAMES = [
     (r"^(shallow\.\d)\.0\.main\.0\.", r"\1.0."),
 ]
 
-# The one released model with 14 blocks is motion deblurring's, which is evaluated with the local mean; its file
-# does not say so.
+# The only released model with 14 blocks is for motion deblurring and uses the local mean; the file does not say so.
 DEBLURRING_BLOCKS, DEBLURRING_MEAN_WINDOW = 14, 120 / 256
 
 
 def is_released(state_dict: dict[str, Tensor]) -> bool:
-    """Whether the names are those of the authors' code."""
+    """Whether the parameters have the names of the authors' code."""
     return any(name.startswith("feat_extract.") for name in state_dict)
 
 
 def rename(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A released state dict under this project's names; names that are in no rule are left as they are."""
+    """Translate a released state dict to this project's names; a name that no rule matches is kept."""
     renamed = {}
     for name, value in state_dict.items():
         if name.endswith(".inside_all"):
-            value = value.flatten()  # (C, 1, 1) there, (C) here
+            value = value.flatten()  # (C, 1, 1) in the released files, (C) here
         for pattern, ours in NAMES:
             name = re.sub(pattern, ours, name)
         renamed[name] = value
@@ -63,17 +62,17 @@ def rename(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename_back(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``rename`` the other way round, for the authors' code to read."""
+    """The inverse of ``rename``, for use with the authors' code."""
     renamed = {}
     for name, value in state_dict.items():
-        for pattern, replacement in map(_turned_round, reversed(NAMES)):
+        for pattern, replacement in map(_inverse, reversed(NAMES)):
             name = re.sub(pattern, replacement, name)
         renamed[name] = value[:, None, None] if name.endswith(".inside_all") else value
     return renamed
 
 
-def _turned_round(rule: tuple[str, str]) -> tuple[str, str]:
-    """The rule that undoes a rule of ``NAMES``: its groups become the pattern's, its text the replacement's."""
+def _inverse(rule: tuple[str, str]) -> tuple[str, str]:
+    """The inverse of a rule in ``NAMES``: its replacement becomes the pattern and its pattern the replacement."""
     theirs, ours = rule
     groups = iter(re.findall(r"\([^()]*\)", theirs))
     anchors = theirs.startswith("^"), theirs.endswith("$")
@@ -84,7 +83,7 @@ def _turned_round(rule: tuple[str, str]) -> tuple[str, str]:
 
 
 def model_options(state_dict: dict[str, Tensor]) -> dict:
-    """The arguments of ``build_model`` that fit a released state dict, read from its names and shapes."""
+    """The arguments of ``build_model`` for a released state dict, derived from its names and shapes."""
     blocks = [int(match[1]) for name in state_dict if (match := re.match(r"Encoder\.0\.layers\.(\d+)\.", name))]
     first = state_dict.get("feat_extract.0.main.0.weight")
     num_blocks = max(blocks, default=0) + 1

@@ -1,4 +1,4 @@
-"""Weights files: this project's checkpoints, safetensors, and the files that the authors released."""
+"""Weights files: this project's checkpoints, safetensors files, and the authors' released checkpoints."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,35 +16,35 @@ from utils.errors import InputError
 
 SAFETENSORS, RELEASED = ".safetensors", ".pkl"
 FORMATS = (".pt", ".pth", SAFETENSORS, RELEASED)
-MODEL_CONFIG = "model_config"  # key of a checkpoint, and of a safetensors header, where it is JSON
+MODEL_CONFIG = "model_config"  # key in a checkpoint and in a safetensors header (as JSON)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint of this project, or one that the authors released, into ``model``.
+    """Load a weights file of this project or of the authors into ``model``.
 
-    The moving average of the weights is used where the checkpoint has one.
+    If a checkpoint contains a moving average of the weights, the average is loaded.
 
     Raises:
-        InputError: the file is missing or damaged, names or shapes differ, or a weight is not finite.
+        InputError: the file is missing or damaged, parameter names or shapes differ, or a weight is not finite.
     """
     _load_into(model, evaluation_weights(read_weights(path)), path)
 
 
 def load_model(path: str | Path, released_options: Mapping[str, Any] | None = None) -> nn.Module:
-    """The network that a weights file holds, in eval mode, on the CPU.
+    """Build the network stored in a weights file and load its weights; returned in eval mode, on the CPU.
 
-    This project's files say which network they hold. A released one is built with ``released_options``, the
-    arguments of ``build_model``; without them depth and width are read from its names and shapes.
+    This project's files store the arguments of ``build_model``. For a released file they are given as
+    ``released_options``; without these, depth and width are derived from the names and shapes of its parameters.
 
     Raises:
-        InputError: as ``load_weights``; or the file does not say which network it holds.
+        InputError: see ``load_weights``; or the file does not say which network it contains.
     """
     checkpoint = read_weights(path)
     options = model_options(checkpoint, path, released_options)
     try:
         model = build_model(**options)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: cannot build the checkpoint's model: {error}") from None
+        raise InputError(f"{path}: cannot build the network described by its {MODEL_CONFIG}: {error}") from None
     _load_into(model, evaluation_weights(checkpoint), path)
     return model.eval()
 
@@ -55,7 +55,7 @@ def model_options(
     """The arguments of ``build_model`` for the network of a checkpoint.
 
     Raises:
-        InputError: the checkpoint does not say.
+        InputError: the checkpoint does not store them and is not a released one.
     """
     weights = checkpoint["model"]
     if MODEL_CONFIG in checkpoint:
@@ -63,35 +63,38 @@ def model_options(
     elif released.is_released(weights):
         options = released_options or released.model_options(weights)
     else:
-        raise InputError(f"{path}: the weights of another network (first name: {next(iter(weights), 'none')})")
+        first = next(iter(weights), "none")
+        raise InputError(
+            f"{path}: weights of another network (first parameter: {first}); expected an IRNeXt checkpoint"
+        )
     if not isinstance(options, Mapping):
-        raise InputError(f"{path}: cannot build the checkpoint's model: its {MODEL_CONFIG} is not a mapping")
+        raise InputError(f"{path}: {MODEL_CONFIG} must be a mapping of options, not {type(options).__name__}")
     return options
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """The content of a weights file of any format; its state dict is under "model".
+    """Read a weights file of any supported format; the state dict is under "model".
 
     Raises:
-        InputError: the file is missing, damaged or of another kind.
+        InputError: the file is missing, damaged or not a weights file.
     """
     return _read_safetensors(path) if Path(path).suffix.lower() == SAFETENSORS else load_checkpoint(path)
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> None:
-    """Write weights and the arguments of ``build_model`` in the format of the path's suffix.
+    """Write weights and the arguments of ``build_model`` in the format given by the suffix of ``path``.
 
     Raises:
-        InputError: an unknown suffix; or the authors' names cannot express the network.
+        InputError: the suffix is unknown, or the released format cannot describe the network.
         OSError: the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise InputError(f"{path}: unknown format; weights are written as {', '.join(FORMATS)} (the authors' names)")
+        raise InputError(f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(FORMATS)}")
     if suffix == RELEASED:
         save_checkpoint(path, {"model": _released_weights(path, weights, options)})
     elif suffix == SAFETENSORS:
-        contiguous = {name: value.contiguous() for name, value in weights.items()}  # not channels-last
+        contiguous = {name: value.contiguous() for name, value in weights.items()}  # channels-last is not allowed
         content = safetensors.torch.save(contiguous, {MODEL_CONFIG: json.dumps(dict(options))})
         replace_file(path, lambda file: file.write(content))
     else:
@@ -99,7 +102,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str
 
 
 def evaluation_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights to evaluate, under this project's names: the moving average where there is one."""
+    """The weights used for evaluation, under this project's names: the moving average if there is one."""
     if "ema" in checkpoint:  # the state dict of torch.optim.swa_utils.AveragedModel
         prefix = "module."
         return {name[len(prefix) :]: value for name, value in checkpoint["ema"].items() if name.startswith(prefix)}
@@ -108,12 +111,13 @@ def evaluation_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _released_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights under the released names, if these are enough to tell the network."""
+    """The weights under their released names, if the network can be rebuilt from these."""
     theirs = released.rename_back(weights)
-    named = build_model(**released.model_options(theirs))
-    own = build_model(**options)
-    if named.state_dict().keys() != weights.keys() or named.mean_window != own.mean_window:
-        raise InputError(f"{path}: the authors' format cannot express this network ({dict(options)})")
+    rebuilt = build_model(**released.model_options(theirs))
+    if rebuilt.state_dict().keys() != weights.keys() or rebuilt.mean_window != build_model(**options).mean_window:
+        raise InputError(
+            f"{path}: the authors' .pkl format cannot describe this network ({dict(options)}); write .safetensors"
+        )
     return theirs
 
 
@@ -127,27 +131,28 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such weights file") from None
     except (safetensors.SafetensorError, OSError, ValueError):
-        raise InputError(f"{path}: not a .safetensors file, or a damaged one") from None
+        raise InputError(f"{path}: not a .safetensors file, or damaged") from None
     if not checkpoint["model"]:
-        raise InputError(f"{path}: a .safetensors file without weights")
+        raise InputError(f"{path}: this .safetensors file contains no weights")
     return checkpoint
 
 
 def _load_into(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    own = model.state_dict()
-    reshaped = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
-    problems = [
-        _some("missing", own.keys() - weights.keys()),
-        _some("unknown", weights.keys() - own.keys()),
-        _some("of another shape", reshaped),
+    expected = model.state_dict()
+    reshaped = [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
+    differences = [
+        _some("missing", expected.keys() - weights.keys()),
+        _some("unexpected", weights.keys() - expected.keys()),
+        _some("of a different shape", reshaped),
     ]
-    if any(problems):
-        raise InputError(f"{path}: the weights of another network: {'; '.join(filter(None, problems))}")
-    if broken := _some("not finite", (name for name, value in weights.items() if not value.isfinite().all())):
-        raise InputError(f"{path}: broken weights: {broken}")
+    if any(differences):
+        raise InputError(f"{path}: weights of another network: {'; '.join(filter(None, differences))}")
+    if nonfinite := _some("not finite", (name for name, value in weights.items() if not value.isfinite().all())):
+        raise InputError(f"{path}: damaged weights: {nonfinite}")
     model.load_state_dict(weights)
 
 
-def _some(what: str, names: Iterable[str]) -> str:
+def _some(problem: str, names: Iterable[str]) -> str:
+    """``_some("missing", names)`` is "2 missing (a, b)"; at most three names are shown; empty if there are none."""
     names = sorted(names)
-    return f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
+    return f"{len(names)} {problem} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""

@@ -42,6 +42,6 @@ def test_the_depth_and_the_local_mean_survive_conversion(tmp_path):
 
 def test_conversion_that_cannot_be_is_refused(tmp_path):
     ablation = saved(tmp_path / "ablation.pt", build_model(**OPTIONS))
-    with pytest.raises(InputError, match="cannot say which network this is"):
+    with pytest.raises(InputError, match="cannot describe this network"):
         convert(ablation, tmp_path / "ablation.pkl")
     assert_refused(run_script("-m models.convert", ablation, tmp_path / "a.zip"), "a.zip", ".safetensors")

@@ -78,7 +78,7 @@ def test_one_image_per_batch_trains():
 
 @pytest.mark.parametrize("shape", [(1, 3, 70, 96), (1, 3, 64, 90), (1, 3, 32, 64), (1, 1, 64, 64), (3, 64, 64)])
 def test_sizes_that_do_not_fit_are_named(shape):
-    with pytest.raises(ValueError, match="IRNeXt takes"):
+    with pytest.raises(ValueError, match="IRNeXt needs"):
         IRNeXt(num_blocks=1, channels=8)(torch.rand(shape))
 
 

@@ -6,14 +6,14 @@ import torch
 from benchmarks.speed import started
 from inference.tiled import TiledForward
 from models import build_model
-from models.layers import BatchNorm, LocalAttentionModule, filter_each, window_mean
+from models.layers import BatchNorm, LocalAttentionModule, depthwise_conv, window_mean
 
 
 def textbook_attention(module: LocalAttentionModule, x: torch.Tensor) -> torch.Tensor:
     """The attention as the equations have it, one neighbour of each pixel after the other, in float64."""
     n, c, height, width = x.shape
     mean = x.mean((2, 3), keepdim=True)
-    taps = module.filter_of(mean).view(n, module.groups, 9)
+    taps = module.predict_filter(mean).view(n, module.groups, 9)
     taps = taps.repeat_interleave(c // module.groups, dim=1)
     padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
     filtered = torch.zeros_like(x)
@@ -57,12 +57,12 @@ def test_window_mean_equals_pooling(height, width, window):
     torch.testing.assert_close(window_mean(x, window), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_filter_each_uses_each_images_own_filter():
+def test_depthwise_conv_uses_each_images_own_filter():
     kernel = torch.zeros(2, 2, 3, 3)
     kernel[0, :, 1, 1] = 1
     kernel[1, :, 1, 0] = 1  # takes the left neighbour; the border reflects
     x = torch.arange(24.0).view(2, 2, 2, 3)
-    filtered = filter_each(x, kernel)
+    filtered = depthwise_conv(x, kernel)
     torch.testing.assert_close(filtered[0], x[0])
     torch.testing.assert_close(filtered[1], x[1][..., [1, 0, 1]])
 

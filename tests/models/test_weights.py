@@ -10,6 +10,7 @@ from conftest import formula_images, released_state_dict
 
 from models import IRNeXt, build_model, load_model, load_weights
 from models.convert import convert
+from models.weights import save_weights
 from utils.checkpoint_files import save_checkpoint
 from utils.errors import InputError
 
@@ -105,16 +106,16 @@ def test_files_that_are_no_weights_are_named(tmp_path):
 def test_weights_of_another_network_are_named(tmp_path):
     path = saved(tmp_path / "w.pt", build_model(**OPTIONS))
     with pytest.raises(
-        InputError, match=r"w.pt: the weights of another network: .* missing \(decoder.*of another shape"
+        InputError, match=r"w.pt: weights of another network: .* missing \(decoder.*of a different shape"
     ):
         load_weights(IRNeXt(), path)
     torch.save({"model": torch.nn.Linear(2, 2).state_dict()}, path)
-    with pytest.raises(InputError, match=r"weights of another network \(first name: weight\)"):
+    with pytest.raises(InputError, match=r"weights of another network \(first parameter: weight\)"):
         load_model(path)
     state = released_state_dict("released_state_dict.json")
     state["feat_extract.0.main.0.weight"][0, 0, 0, 0] = float("nan")
     torch.save({"model": state}, path)
-    with pytest.raises(InputError, match=r"broken weights: 1 not finite \(embed.weight\)"):
+    with pytest.raises(InputError, match=r"damaged weights: 1 not finite \(embed.weight\)"):
         load_model(path)
 
 
@@ -129,7 +130,7 @@ def test_safetensors_that_are_no_weights_are_named(tmp_path):
         load_model(tmp_path / "gone.safetensors")
     weights = build_model(**OPTIONS).state_dict()
     weights["embed.weight"].fill_(float("nan"))
-    save_checkpoint(tmp_path / "own.safetensors", {"model": weights, "model_config": OPTIONS})
+    save_weights(tmp_path / "own.safetensors", weights, OPTIONS)
     with pytest.raises(InputError, match="not finite"):
         load_model(tmp_path / "own.safetensors")
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
