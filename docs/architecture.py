@@ -91,12 +91,12 @@ def network(d: Drawing, top: float, height: float) -> None:
         else:
             d.box(first, y, 98, f"shallow[{scale - 1}]|ConvS|{size}")
             d.arrow((first + 98, y), (fuse, y))
-            d.box(fuse, y, 72, f"fuse[{scale - 1}]|join|3×3 conv")
+            d.box(fuse, y, 72, f"fuse[{scale - 1}]|concat|3×3 conv")
             d.arrow((fuse + 72, y), (encoder, y))
         d.box(encoder, y, 104, f"encoder[{scale}]|CNNBlock|{size}", BLOCK)
         if scale < 2:
             d.arrow((encoder + 104, y), (merge, y))
-            d.box(merge, y, 72, f"merge[{1 - scale}]|join|1×1 conv")
+            d.box(merge, y, 72, f"merge[{1 - scale}]|concat|1×1 conv")
             d.arrow((merge + 72, y), (decoder, y))
         else:
             d.arrow((encoder + 104, y), (decoder, y))
@@ -224,7 +224,7 @@ def local_attention(d: Drawing, top: float, height: float) -> None:
     d.arrow((440, making), (458, making))
     d.box(458, making, 126, "A: 3×3 filters,|one for each of|8 channel groups", ATTENTION)
     d.arrow((521, making + 31), (521, filtering - 31))
-    d.box(458, filtering, 126, "filter_each|X ∗ A|32×128×128", ATTENTION)
+    d.box(458, filtering, 126, "depthwise_conv|X ∗ A|32×128×128", ATTENTION)
 
     d.arrow((584, filtering), (604, filtering))
     d.box(604, filtering, 78, "× (1 + w)")
