@@ -91,8 +91,8 @@ class SubsetConfig:
 class TestSetConfig(SetConfig):
     """A test set"""
 
-    protocol: Literal["rgb", "y", "dehazing", "defocus", "realblur"] = "rgb"
-    """How it is scored, a key of evaluation.metrics.PROTOCOLS."""
+    protocol: Literal["rgb", "y", "y_float", "dehazing", "defocus", "realblur"] = "rgb"
+    """Scoring protocol, a key of evaluation.metrics.PROTOCOLS."""
     optional: bool = False
     """Left out where its folder is not there."""
     subsets: dict[str, SubsetConfig] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class DataConfig:
     validation: dict[str, TestSetConfig] | None = None
     """Sets that are scored during training, best.pt by their mean PSNR; null: the test sets, as in this field."""
     test: dict[str, TestSetConfig]
-    """Test sets by name, each with folder, layout and protocol (rgb, y, dehazing, defocus or realblur)."""
+    """Test sets by name, each with folder, layout and protocol (rgb, y, y_float, dehazing, defocus, realblur)."""
     test_average: bool = False
     """Print the mean over the test sets as well, as in deraining."""
     crop_size: int | tuple[int, int] = 256

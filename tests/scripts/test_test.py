@@ -138,7 +138,12 @@ def test_the_best_checkpoint_scores_what_training_said(trained, tmp_path):
 
 @pytest.mark.parametrize(
     "protocol, psnr, ssim",
-    [("rgb", "psnr_rgb", "ssim_rgb"), ("y", "psnr_y", "ssim_y"), ("dehazing", "dehazing_psnr", "dehazing_ssim")],
+    [
+        ("rgb", "psnr_rgb", "ssim_rgb"),
+        ("y", "psnr_y_matlab", "ssim_y_matlab"),
+        ("y_float", "psnr_y", "ssim_y"),
+        ("dehazing", "dehazing_psnr", "dehazing_ssim"),
+    ],
 )
 def test_folders_are_scored_with_released_weights(released_file, tmp_path, protocol, psnr, ssim):
     golden = json.loads((REFERENCE / "metrics.json").read_text())
