@@ -170,18 +170,20 @@ def doubled(function: Callable[[Tensor], Tensor], channels: int, source: Feature
 def upsampled(source: Features, height: int, width: int) -> Features:
     """``models.layers.upsample`` to height x width; every window uses the sampling grid of the whole map."""
 
-    def grid(first: int, last: int, length: int, full: int) -> tuple[int, Tensor, Tensor, Tensor]:
-        """Along one axis, for positions [first, last): first source index, both neighbours relative to it, weight."""
-        position = torch.arange(first, last, dtype=torch.float64) * ((length - 1) / max(1, full - 1))
+    def grid(first: int, last: int, length: int, full: int) -> tuple[int, int, Tensor, Tensor, Tensor]:
+        """Along one axis, for positions [first, last): source indices [start, end), neighbours from start, weight."""
+        step = (length - 1) / max(1, full - 1)
+        position = torch.arange(first, last, dtype=torch.float64) * step
         lower = position.long().clamp(max=length - 1)
         upper = (lower + 1).clamp(max=length - 1)
-        start = int(lower[0])
-        return start, lower - start, upper - start, (position - lower).float()
+        # The first of lower and the last of upper, without reading them.
+        start, end = min(int(first * step), length - 1), min(int((last - 1) * step) + 2, length)
+        return start, end, lower - start, upper - start, (position - lower).float()
 
     def read(window: Window) -> Tensor:
-        top, above, below, down = grid(window.top, window.bottom, source.height, height)
-        left, before, after, across = grid(window.left, window.right, source.width, width)
-        x = source.read(Window(top, top + int(below[-1]) + 1, left, left + int(after[-1]) + 1))
+        top, bottom, above, below, down = grid(window.top, window.bottom, source.height, height)
+        left, right, before, after, across = grid(window.left, window.right, source.width, width)
+        x = source.read(Window(top, bottom, left, right))
         above, below, down, before, after, across = (
             item.to(x.device) for item in (above, below, down, before, after, across)
         )

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from warmup_scheduler import GradualWarmupScheduler
 
@@ -21,6 +20,7 @@ from data.sets import pairs_of_set, pairs_of_sets
 from data.survey import check_pairs, still_broken
 from losses import MultiScaleLoss
 from models import build_model, load_weights
+from training.moving_average import MovingAverage
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
 from training.step import TrainingStep
@@ -86,14 +86,15 @@ class Run:
         train, device = config.train, group.device
         precision = supported(train.precision, device)
         torch.manual_seed(config.seed)
-        self.model = build_for_crop(config).to(device)
+        self.model = build_for_crop(config)
         if train.sync_batch_norm:
             synchronised(self.model, group)
+        self.model.to(device)  # whole: nothing is added to it after this
         if init_from is not None:
             load_weights(self.model, init_from)
         self.ema = None
         if train.ema_decay is not None:
-            self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
+            self.ema = MovingAverage(self.model, train.ema_decay)
         self.evaluated = self.model if self.ema is None else self.ema.module
         optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr, fused=True)
         cosine = CosineAnnealingLR(optimizer, train.epochs - train.warmup_epochs, train.min_lr)

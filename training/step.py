@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from losses import LossTerms, MultiScaleLoss
+from training.moving_average import MovingAverage
 from utils.compiling import Network
 from utils.distributed import Group
 from utils.precision import Precision, autocast
@@ -52,7 +52,7 @@ class TrainingStep:
         clip_norm: float,
         *,
         precision: Precision = "float32",
-        ema: AveragedModel | None = None,
+        ema: MovingAverage | None = None,
         network: Network | None = None,
         group: Group | None = None,
     ) -> None:

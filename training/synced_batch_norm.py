@@ -56,6 +56,6 @@ def synchronise_batch_norm(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
+                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum, device=child.weight.device)
                 synced.load_state_dict(child.state_dict())
                 setattr(parent, name, synced)
