@@ -1,25 +1,164 @@
-"""What the documentation names is there."""
+"""The documentation names files, commands, options and tests that exist, and its examples run."""
 
 import ast
+import importlib.util
+import pkgutil
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import get_type_hints
 
+import pytest
 import torch
 from conftest import ROOT
+from skimage.data import chelsea
 from torch import Tensor, nn
 
+from data.images import write_image
+from evaluation.metrics import PROTOCOLS
 from models import IRNeXt
+from utils.cli import ScriptParser, config_of
+from utils.config import Config
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "reliability.md"]
+# What users have and runs write, names of curves
+NOT_OURS = ("/", "checkpoints/", "results/", "runs/", "train/")
+SCRIPTS = [*ROOT.glob("*.py"), *(path for room in ("data", "inference") for path in (ROOT / room).glob("*.py"))]
+OTHER_OPTIONS = {"--help", "--max-restarts"}  # argparse, torchrun
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-def test_every_test_of_the_table_exists():
-    text = (ROOT / "docs" / "reliability.md").read_text()
-    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text)
-    assert len(named) > 35
-    for file, test in named:
-        functions = [node.name for node in ast.parse((ROOT / file).read_text()).body if hasattr(node, "name")]
-        assert test in functions, f"{file}::{test}"
+def blocks_of(document: Path, language: str = "") -> list[str]:
+    """The fenced code blocks in a language."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.M | re.S)
+    return [block for name, block in blocks if name == language]
+
+
+def spans_of(document: Path) -> list[str]:
+    """The inline code."""
+    return re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S))
+
+
+@each_document
+def test_every_link_leads_to_a_file_and_a_heading(document):
+    for link in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M) if anchor else []
+        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], link
+
+
+@each_document
+def test_every_file_and_module_that_is_named_exists(document):
+    for span in spans_of(document):
+        file, _, test = span.partition("::")
+        if re.fullmatch(r"[\w.-]+(/[\w.-]*)+|[\w.-]+\.(py|txt|cff)", file) and not file.startswith(NOT_OURS):
+            assert (ROOT / file).exists(), span
+        if test:
+            functions = [node.name for node in ast.parse((ROOT / file).read_text()).body if hasattr(node, "name")]
+            assert test in functions, span
+        name = span.split(":")[0]
+        if re.fullmatch(r"(data|loss|model|train|models|inference|evaluation|training|utils)\.[\w.]+(?<!\.py)", name):
+            assert is_key(name) or pkgutil.resolve_name(name), span
+
+
+def test_every_failure_has_a_test():
+    assert len([span for span in spans_of(ROOT / "tests" / "reliability.md") if "::" in span]) > 40
+
+
+def test_the_readme_names_every_configuration_and_protocol():
+    spans = set(spans_of(ROOT / "README.md"))
+    recipes = {path.stem for path in (ROOT / "configs").glob("*_*.yaml") if not path.stem.startswith("benchmark_")}
+    assert len(recipes) > 10
+    assert recipes <= spans
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert rows == list(PROTOCOLS)
+
+
+@each_document
+def test_every_command_and_its_options_exist(document):
+    for line in [*"\n".join(blocks_of(document)).splitlines(), *spans_of(document)]:
+        if not line.startswith(("make ", "pip install -r", "python ", "torchrun ")):
+            continue
+        words = shlex.split(line, comments=True)
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+        elif words[0] == "pip":
+            assert (ROOT / words[3]).is_file(), line
+        else:
+            script, arguments = script_of(words)
+            names = {word[2:] for word in arguments if word.startswith("--")}
+            assert all(is_key(name) or f"--{name}" in options_of(script) for name in names), line
+            assert all((ROOT / word).exists() for word in arguments if word.startswith("configs/")), line
+
+
+@each_document
+def test_every_option_in_the_text_exists(document):
+    known = set().union(OTHER_OPTIONS, *map(options_of, SCRIPTS))
+    for span in spans_of(document):
+        if span.startswith("--"):
+            name = span.split()[0]
+            assert name in known or is_key(name[2:]), span
+
+
+def script_of(words: list[str]) -> tuple[Path, list[str]]:
+    """The script that a command starts, and its arguments."""
+    if words[:2] == ["python", "-m"]:
+        return Path(importlib.util.find_spec(words[2]).origin), words[3:]
+    position = next(position for position, word in enumerate(words) if word.endswith(".py"))
+    return ROOT / words[position], words[position + 1 :]
+
+
+@cache
+def options_of(script: Path) -> set[str]:
+    """The options that a script adds to its parser."""
+    options = set()
+    for call in ast.walk(ast.parse(script.read_text())):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=name), *_]):
+                options.add(name)
+            case ast.Call(func=ast.Attribute(attr="add_config")):
+                options |= {"--config", "--print_config"}
+    return options
+
+
+def is_key(name: str) -> bool:
+    """Whether a configuration has the key ``name``, such as train.lr."""
+    kind = Config
+    for part in name.split("."):
+        hints = get_type_hints(kind) if is_dataclass(kind) else {}
+        if part not in hints:
+            return False
+        kind = hints[part]
+    return True
+
+
+@each_document
+def test_every_configuration_is_valid(document, tmp_path):
+    shutil.copytree(ROOT / "configs" / "base", tmp_path / "base")
+    for block in blocks_of(document, "yaml"):
+        (tmp_path / "mine.yaml").write_text(block)
+        parser = ScriptParser()
+        parser.add_config()
+        config_of(parser.instantiate(parser.parse_args(["--config", str(tmp_path / "mine.yaml")])))
+
+
+@each_document
+def test_every_python_example_runs(document, small_weights, tmp_path, monkeypatch):
+    shutil.copy(small_weights, tmp_path / "best.pt")
+    write_image(tmp_path / "photo.jpg", chelsea()[:96, :80])
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(document, "python"):
+        names = {}
+        exec(block, names)
+        assert names["restored"].shape == (96, 80, 3)
 
 
 def test_the_figure_is_what_its_script_draws(tmp_path):
