@@ -15,14 +15,14 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from jsonargparse import Namespace
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.curves import add_scalars, open_curves
+from training.curves import add_scalars
 from training.run import Loaders, Run, build_loaders, is_started
 from training.validation import validate
 from training.watch import Meter, TimedLoader, note_broken
@@ -47,19 +47,19 @@ def main() -> int:
     if config.train.batch_size < group.size:
         raise InputError(f"train.batch_size: {config.train.batch_size} is less than one image per process")
     loaders = build_loaders(config, group)
-    run = Run(config, args.output, group, args.init_from)
+    run = Run(config, args.output, group, loaders.sampler, args.init_from)
     with group.main_first():  # it repairs a damaged checkpoint
+        changes = run.resume() if started else []
+    if group.is_main:
+        changes += run.check_data(loaders.pairs)
         if started:
-            run.resume()
-        if group.is_main:
-            if started:
-                print(f"resuming {args.output} at epoch {run.progress['epoch']}, step {run.progress['batch']}")
-            run.record()
+            print(f"resuming {args.output} at epoch {run.progress['epoch']}, step {run.progress['batch']}")
+        for change in changes:
+            print(f"from step {run.progress['step'] + 1} on: {change}")
+        run.record(changes)
     torch.backends.cudnn.benchmark = True  # all crops have one size, for which the fastest convolutions are searched
 
-    curves = open_curves(args.output, run.steps(loaders.sampler.batches) + 1) if group.is_main else None
-    if curves is not None:
-        curves.add_text("config", f"```\n{config.to_yaml()}```")
+    curves = run.open_curves() if group.is_main else None
     finished = train(run, loaders, config, group, curves)
     if curves is not None:
         curves.close()
@@ -72,9 +72,8 @@ def main() -> int:
 def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: SummaryWriter | None) -> bool:
     """Train from where ``run`` stands to the last epoch; returns False if a signal stopped it, with a checkpoint."""
     progress, sampler, epochs = run.progress, loaders.sampler, config.train.epochs
-    step = run.steps(sampler.batches)
     stop, last_saved = StopSignal(), time.monotonic()
-    bar = progress_bar(group, total=epochs * sampler.batches, initial=step, unit="step", smoothing=0.05)
+    bar = progress_bar(group, total=run.total_steps(), initial=progress["step"], unit="step", smoothing=0.05)
     batches = TimedLoader(loaders.training)
     meter = Meter(group, config.train.max_skipped, batches)
     with bar:
@@ -82,7 +81,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
             epoch = progress["epoch"]
             if progress["batch"] == 0:
                 run.scheduler.step()
-            sampler.set_position(epoch, progress["batch"])
+            sampler.set_position(epoch, progress["samples"])
             run.network.train()
             bar.set_description(f"epoch {epoch}/{epochs}")
 
@@ -90,15 +89,15 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
                 if group.any(bool(batch["broken"])):
                     problem = note_broken(batch, progress["broken"], config.data.max_broken, group)
                     if problem is not None:
-                        run.save_last()
-                        group.refuse(problem)
-                update = run.step(batch, sampler.weight(progress["batch"]))
-                progress["batch"] += 1
-                step += 1
+                        give_up(run, group, problem)
+                update = run.step(batch, sampler.weight(progress["samples"]))
+                run.count_step()
                 bar.update()
-                meter.add(update, batch)
-                if step % config.train.log_every == 0:
-                    log(meter, run, config, curves, bar, step)
+                problem = meter.add(update, batch)
+                if problem is not None:
+                    give_up(run, group, problem)
+                if progress["step"] % config.train.log_every == 0:
+                    log(meter, run, config, curves, bar)
 
                 stopping = group.any(stop.received)
                 if stopping or time.monotonic() - last_saved > SAVE_SECONDS:
@@ -107,26 +106,37 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
                 if stopping:
                     return False
 
+            problem = meter.end_epoch(progress["batch"])
+            if problem is not None:
+                give_up(run, group, problem)
             if epoch % config.train.validate_every == 0 or epoch == epochs:
                 # The epoch is saved before the validation starts; after it the checkpoint is written again.
                 run.save_last()
                 with meter.paused():
-                    psnr = validate(run.evaluated, loaders.validation, config, group, curves, step, stop)
+                    psnr = validate(run.evaluated, loaders.validation, config, group, curves, progress["step"], stop)
                 if psnr is None:
                     return False
                 run.note_psnr(psnr)
                 if group.is_main:
                     scores = f"PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
                     tqdm.write(f"epoch {epoch}/{epochs}: {scores}", file=sys.stdout)
-            progress["epoch"], progress["batch"] = epoch + 1, 0
+            progress.update(epoch=epoch + 1, batch=0, samples=0, point=None)
             run.save_last()
             last_saved = time.monotonic()
     return True
 
 
-def log(meter: Meter, run: Run, config: Config, curves: SummaryWriter | None, bar: tqdm, step: int) -> None:
+def give_up(run: Run, group: Group, problem: str) -> NoReturn:
+    """End the run for a problem that the user can mend, with a checkpoint to resume from."""
+    run.save_last()
+    group.refuse(problem)
+
+
+def log(meter: Meter, run: Run, config: Config, curves: SummaryWriter | None, bar: tqdm) -> None:
     """Draw a point of each curve; only here does the loop wait for the device."""
+    step = run.progress["step"]
     values = meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
+    run.progress["point"] = {"step": step, "values": values}
     if curves is not None:
         add_scalars(curves, values, step)
         if skipped := values["train/skipped_steps"]:

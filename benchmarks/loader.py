@@ -208,7 +208,7 @@ class Rate(NamedTuple):
 def rate_of(option: Option, loader: DataLoader, epoch: int) -> Rate:
     """Run through an epoch; workers that ``loader`` has not got yet are started, and counted."""
     option.before()
-    loader.batch_sampler.set_position(epoch, batch=0)
+    loader.batch_sampler.set_position(epoch, samples=0)
     wall, worker, loop = time.perf_counter(), workers_seconds(), time.process_time()
     batches = iter(loader)
     for batch in batches:

@@ -32,6 +32,7 @@ from utils.cli import ScriptParser
 from utils.compiling import compiled
 from utils.errors import run_script
 from utils.files import write_whole
+from utils.memory_format import memory_format
 from utils.precision import Precision, autocast
 
 Work = Callable[[], object]
@@ -58,6 +59,10 @@ def main() -> None:
         torch.set_float32_matmul_precision("high")  # TF32 for the limit too: convolutions have it by default
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    if device.type == "cpu":
+        print(f"CPU capability {torch.backends.cpu.get_cpu_capability()}")
+    formats = (f"{kind}: {memory_format(device, kind == 'training')}" for kind in ("forward", "training"))
+    print(f"memory format of ours: {', '.join(formats)}\n")
     print(f"copying reaches {copy_bandwidth(device, args.rounds) / 1e9:.0f} GB/s (read and written)\n")
     side = args.side
     forwards, steps = (1, side, side), [(2, side, side)]
@@ -100,7 +105,7 @@ def works(
 
 def work_of(model: nn.Module, training: bool, precision: Precision, x: Tensor, compiling: bool = False) -> Work:
     """One training step as in train.py, or one forward as in test.py."""
-    model.train(training)
+    model.train(training).to(memory_format=memory_format(x.device, training))
     network = compiled(model, frozen=not training) if compiling else model
     if training:
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)

@@ -27,29 +27,33 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.processes = rank, processes
-        self.set_position(epoch=1, batch=0)
+        self.set_position(epoch=1, samples=0)
 
-    def set_position(self, epoch: int, batch: int) -> None:
-        """Let the next iteration be that of ``epoch``, without its first batches."""
-        self.epoch, self.batch = epoch, batch
+    def set_position(self, epoch: int, samples: int) -> None:
+        """Start the next iteration in ``epoch``, after its first ``samples`` samples."""
+        self.epoch, self.samples = epoch, min(samples, self.length)
 
     @property
     def batches(self) -> int:
         """How many there are in an epoch."""
         return -(-self.length // self.batch_size)
 
-    def weight(self, batch: int) -> float:
-        """The weight of this process's mean over its share of a batch in the mean over the processes."""
-        samples = min(self.batch_size, self.length - batch * self.batch_size)
-        return len(self._share(range(samples))) * self.processes / samples if samples >= self.processes else 1.0
+    def size(self, samples: int) -> int:
+        """The global size of the batch that follows the first ``samples`` samples of an epoch."""
+        return min(self.batch_size, self.length - samples)
+
+    def weight(self, samples: int) -> float:
+        """The weight of this process's mean loss over its share of that batch in the mean over processes."""
+        size = self.size(samples)
+        return len(self._share(range(size))) * self.processes / size if size >= self.processes else 1.0
 
     def __len__(self) -> int:
-        return self.batches - self.batch
+        return -(-(self.length - self.samples) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
         order = torch.randperm(self.length, generator=generator).tolist()
-        for start in range(self.batch * self.batch_size, self.length, self.batch_size):
+        for start in range(self.samples, self.length, self.batch_size):
             yield [(self.epoch, index) for index in self._share(order[start : start + self.batch_size])]
 
     def _share(self, samples):

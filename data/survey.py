@@ -140,3 +140,13 @@ def _fit(input: Header, target: Header, centred: bool) -> bool:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(pairs: Iterable[Pair]) -> dict[str, int | str]:
+    """Number of pairs, and a digest of their names and file sizes, by which a changed data set is noticed."""
+    digest, count = hashlib.sha256(), 0
+    for pair in pairs:
+        sizes = [path.stat().st_size if path.exists() else 0 for path in (pair.input, pair.target)]
+        digest.update(f"{pair.name}\0{pair.target.name}\0{sizes}\n".encode(errors="surrogateescape"))
+        count += 1
+    return {"pairs": count, "sha256": digest.hexdigest()}

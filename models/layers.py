@@ -69,9 +69,17 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def concat(x: Tensor, skip: Tensor) -> Tensor:
-    """Concatenate channels: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W), channels-last."""
+    """Concatenate channels: (N, C1, H, W), (N, C2, H, W) -> (N, C1 + C2, H, W), in the memory format of x."""
     # ConvS ends in an instance norm, which returns contiguous features: unconverted, they would decide the layout.
-    return torch.cat([x, skip.contiguous(memory_format=torch.channels_last)], dim=1)
+    return torch.cat([x, like_format(skip, x)], dim=1)
+
+
+def like_format(x: Tensor, reference: Tensor) -> Tensor:
+    """x in the memory format of ``reference``, channels-last or contiguous."""
+    if torch.compiler.is_exporting():  # a graph for open sizes leaves the format to its runtime
+        return x
+    channels_last = reference.is_contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def window_mean(x: Tensor, window: float) -> Tensor:
@@ -224,8 +232,8 @@ def depthwise_conv(x: Tensor, kernel: Tensor) -> Tensor:
         kernel.reshape(n * c, 1, size, size),
         groups=n * c,
     )
-    # Restore channels-last; otherwise every later sum and convolution would mix two memory formats.
-    return filtered.view(n, c, height, width).contiguous(memory_format=torch.channels_last)
+    # In the memory format of x; otherwise every later sum and convolution would mix two.
+    return like_format(filtered.view(n, c, height, width), x)
 
 
 class MultiScaleModule(nn.Module):

@@ -1,7 +1,9 @@
 """What a run is made of: data, network, optimizer, schedule; where it stands, and what it leaves behind."""
 
 import json
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -12,24 +14,30 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
 from warmup_scheduler import GradualWarmupScheduler
 
 from data.datasets import evaluation_loader, train_loader
+from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
-from data.survey import check_pairs, still_broken
+from data.survey import check_pairs, fingerprint, still_broken
 from losses import MultiScaleLoss
 from models import build_model, load_weights
+from training.changes import check_changes, validation_changed
+from training.curves import add_scalars, open_curves
 from training.moving_average import MovingAverage
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
 from training.step import TrainingStep
 from utils.checkpoint_files import kept_checkpoints, save_checkpoint
+from utils.cli import read_yaml
 from utils.compiling import compiled
 from utils.config import Config
 from utils.distributed import Group
 from utils.errors import InputError
 from utils.files import write_whole
+from utils.memory_format import memory_format
 from utils.precision import supported
 from utils.versions import git_commit, versions
 
@@ -38,6 +46,7 @@ from utils.versions import git_commit, versions
 class Loaders:
     """Batches for training, in the order of ``sampler``, and the images of each validation set."""
 
+    pairs: list[Pair]
     training: DataLoader
     sampler: EpochSampler
     validation: dict[str, DataLoader]
@@ -58,7 +67,9 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     degrade, cache = config.data.train.degrade, config.data.cache
     training = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, degrade, cache)
     shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
-    return Loaders(training, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()})
+    return Loaders(
+        train_pairs, training, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()}
+    )
 
 
 class Run:
@@ -67,21 +78,26 @@ class Run:
     Args:
         config: the whole configuration.
         output: folder of the run.
+        sampler: gives the order of the training samples.
         init_from: weights to start from, with a fresh optimizer and schedule.
 
     Attributes:
         step: does one update.
         network: what goes into training mode before an epoch.
         evaluated: the network to validate: the moving average where there is one.
-        progress: ``batch`` steps of ``epoch`` are done, ``best_psnr`` is the best validation so far, and ``broken``
-            lists the training images that others have replaced.
+        progress: ``batch`` steps of ``epoch`` are done, over ``samples`` samples, and ``step`` steps in all;
+            ``best_psnr`` is the best validation so far, ``broken`` lists the training images that others have
+            replaced, ``data`` is the training set's fingerprint, and ``point`` the last point of the curves while the
+            validation of its step is pending.
 
     Raises:
         InputError: the configuration does not fit the network or the device, or the weights cannot be loaded.
     """
 
-    def __init__(self, config: Config, output: Path, group: Group, init_from: Path | None = None) -> None:
-        self.config, self.output, self.group = config, output, group
+    def __init__(
+        self, config: Config, output: Path, group: Group, sampler: EpochSampler, init_from: Path | None = None
+    ) -> None:
+        self.config, self.output, self.group, self.sampler = config, output, group, sampler
         self.last, self.best = (output / "checkpoints" / name for name in ("last.pt", "best.pt"))
         train, device = config.train, group.device
         precision = supported(train.precision, device)
@@ -89,7 +105,7 @@ class Run:
         self.model = build_for_crop(config)
         if train.sync_batch_norm:
             synchronised(self.model, group)
-        self.model.to(device)  # whole: nothing is added to it after this
+        self.model.to(device, memory_format=memory_format(device, training=True))  # whole: nothing is added to it after this
         if init_from is not None:
             load_weights(self.model, init_from)
         self.ema = None
@@ -97,8 +113,7 @@ class Run:
             self.ema = MovingAverage(self.model, train.ema_decay)
         self.evaluated = self.model if self.ema is None else self.ema.module
         optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr, fused=True)
-        cosine = CosineAnnealingLR(optimizer, train.epochs - train.warmup_epochs, train.min_lr)
-        self.scheduler = GradualWarmupScheduler(optimizer, 1, train.warmup_epochs, cosine)
+        self.scheduler = build_schedule(optimizer, config)
         self.network = distributed(self.model, group)
         compiling = device.type == "cuda" if train.compile is None else train.compile
         self.step = TrainingStep(
@@ -111,20 +126,90 @@ class Run:
             network=compiled(self.network) if compiling else self.network,
             group=group,
         )
-        self.progress: dict[str, Any] = {"epoch": 1, "batch": 0, "best_psnr": float("-inf"), "broken": {}}
+        self.progress: dict[str, Any] = {
+            "epoch": 1,
+            "batch": 0,
+            "samples": 0,
+            "step": 0,
+            "best_psnr": float("-inf"),
+            "broken": {},
+            "data": None,
+            "point": None,
+        }
 
-    def steps(self, steps_per_epoch: int) -> int:
-        """How many steps are done."""
-        return (self.progress["epoch"] - 1) * steps_per_epoch + self.progress["batch"]
+    def resume(self) -> list[str]:
+        """Continue where the last checkpoint was saved, by the present configuration.
 
-    def resume(self) -> None:
-        """Continue where the last checkpoint was saved.
+        The schedule is rebuilt as if its keys had always been what they are now.
+
+        Returns:
+            What changed since the run was last started, in one line each.
 
         Raises:
-            InputError: as ``training.resume.resume_training``.
+            InputError: as ``training.resume.resume_training`` and ``training.changes.check_changes``.
         """
-        self.progress = resume_training(self.last, self._stateful(), self.progress)
+        stored = self._stored_config()
+        changes = check_changes(stored, self.config, self.output)
+        blank = self.progress | {"samples": None, "step": None}
+        self.progress.update(resume_training(self.last, self._stateful(), blank))
+        self._complete_progress(stored)
         self.progress["broken"] = still_broken(self.progress["broken"])
+        if stored and validation_changed(stored, self.config):
+            self.progress["best_psnr"] = float("-inf")
+            changes.append("best.pt: chosen anew, the validation sets are others")
+        self.scheduler = build_schedule(self.step.optimizer, self.config)
+        for _ in range(self.progress["epoch"] - (self.progress["batch"] == 0)):
+            self.scheduler.step()
+        return changes
+
+    def count_step(self) -> None:
+        """Advance the progress by one step."""
+        progress = self.progress
+        progress["samples"] += self.sampler.size(progress["samples"])
+        progress["batch"] += 1
+        progress["step"] += 1
+
+    def total_steps(self) -> int:
+        """Steps of the whole run: the ones done, and the rest at the present batch size."""
+        epochs_left = self.config.train.epochs - self.progress["epoch"]
+        samples_left = self.sampler.length - self.progress["samples"]
+        left = -(-samples_left // self.sampler.batch_size) + epochs_left * self.sampler.batches
+        return self.progress["step"] + max(0, left)
+
+    def open_curves(self) -> SummaryWriter:
+        """TensorBoard's event file; what an earlier start drew of steps that are done again is hidden."""
+        step, point = self.progress["step"], self.progress["point"]
+        # While the validation of a step is pending, a kill may have come after its point was drawn: all points of the
+        # step are hidden, and that of training, which is not done again, is drawn once more.
+        pending = self.progress["batch"] > 0 and self.progress["samples"] == self.sampler.length
+        curves = open_curves(self.output, step if pending else step + 1)
+        if pending and point is not None and point["step"] == step:
+            add_scalars(curves, point["values"], step)
+        curves.add_text("config", f"```\n{self.config.to_yaml()}```", step)
+        return curves
+
+    def check_data(self, pairs: Sequence[Pair]) -> list[str]:
+        """Remember the training set's fingerprint; returns a line if it is another one than before."""
+        before, now = self.progress["data"], fingerprint(pairs)
+        self.progress["data"] = now
+        if before is None or before == now:
+            return []
+        counts = f"{before['pairs']} pairs before, {now['pairs']} now"
+        return [f"the training set changed: {counts}" + "; names or sizes differ" * (before["pairs"] == now["pairs"])]
+
+    def _stored_config(self) -> dict[str, Any]:
+        try:
+            return read_yaml(self.output / "config.yaml")
+        except InputError:  # lost: the checkpoint's own checks have to do
+            return {}
+
+    def _complete_progress(self, stored: Mapping[str, Any]) -> None:
+        """Fill in what checkpoints of earlier versions lack, from the batch size they were trained with."""
+        progress, sampler = self.progress, self.sampler
+        if progress["step"] is None:
+            batch_size = (stored.get("train") or {}).get("batch_size", sampler.batch_size)
+            progress["samples"] = min(progress["batch"] * batch_size, sampler.length)
+            progress["step"] = (progress["epoch"] - 1) * -(-sampler.length // batch_size) + progress["batch"]
 
     def save_last(self) -> None:
         """Write last.pt, from which the run resumes."""
@@ -134,19 +219,27 @@ class Run:
 
     def note_psnr(self, psnr: float) -> None:
         """Write best.pt if a validation was the best so far; ``psnr`` in dB, the mean over the validation sets."""
-        if psnr <= self.progress["best_psnr"]:
+        if not psnr > self.progress["best_psnr"]:  # a NaN is no best
             return
         self.progress["best_psnr"] = psnr
         if self.group.is_main:
             state = {"model": self.evaluated.state_dict(), "epoch": self.progress["epoch"], "psnr": psnr}
             save_checkpoint(self.best, self._about() | state)
 
-    def record(self) -> None:
-        """Write the resolved configuration as config.yaml and append this start of the run to runs.jsonl."""
+    def record(self, changes: Sequence[str] = ()) -> None:
+        """Write the resolved configuration as config.yaml and append this start of the run to runs.jsonl.
+
+        If something changed, the configuration in force so far is kept as config.until_step_N.yaml.
+        """
         self.output.mkdir(parents=True, exist_ok=True)
-        write_whole(self.output / "config.yaml", self.config.to_yaml())
+        current = self.output / "config.yaml"
+        if changes and current.exists():
+            os.replace(current, self.output / f"config.until_step_{self.progress['step']}.yaml")
+        write_whole(current, self.config.to_yaml())
         start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "step": self.progress["step"],
+            "changes": list(changes),
             "command": sys.argv,
             "git_commit": git_commit(),
             **versions(),
@@ -165,6 +258,15 @@ class Run:
             "scaler": self.step.scaler,
         }
         return stateful if self.ema is None else stateful | {"ema": self.ema}
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualWarmupScheduler:
+    """Linear warm-up to ``train.lr``, then cosine to ``train.min_lr``; one step per epoch, before its first batch."""
+    train = config.train
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = train.lr
+    cosine = CosineAnnealingLR(optimizer, train.epochs - train.warmup_epochs, train.min_lr)
+    return GradualWarmupScheduler(optimizer, 1, train.warmup_epochs, cosine)
 
 
 def is_started(output: Path) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from training.step import Update
@@ -15,6 +16,8 @@ from utils.distributed import Group
 from utils.errors import listed, printable
 
 Batch = TypeVar("Batch")
+
+LAG = 1  # updates until the count of skipped ones is read: the device always has the next update in its queue
 
 
 class TimedLoader(Generic[Batch]):
@@ -43,10 +46,10 @@ class TimedLoader(Generic[Batch]):
 class Meter:
     """Collects updates on the device until a point of the curves is drawn; no step waits for an earlier one.
 
-    An update whose loss or gradient is not finite counts in ``skipped`` only.
+    An update whose loss or gradient is not finite counts as skipped only.
 
     Args:
-        max_skipped: the run ends after this many skipped updates in a row.
+        max_skipped: so many skipped updates in a row are a problem.
         loader: gives the batches.
     """
 
@@ -55,18 +58,58 @@ class Meter:
         self.sums = torch.zeros(4, device=group.device)
         self.finite = torch.zeros((), device=group.device)
         self.in_a_row = torch.zeros((), device=group.device)
+        self.finite_in_epoch = torch.zeros((), device=group.device)
         self.names: deque[Sequence[str]] = deque(maxlen=max_skipped)
-        self.count = self.images = 0
+        self.counts: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()  # of skipped updates in a row, on the host
+        self.count = self.images = self.in_epoch = 0
         self.start = time.perf_counter()
 
-    def add(self, update: Update, batch: Mapping[str, Any]) -> None:
-        """Note an update and the images of its batch."""
+    def add(self, update: Update, batch: Mapping[str, Any]) -> str | None:
+        """Note an update and the images of its batch.
+
+        Returns:
+            Why the run has to end: too many skipped updates in a row, noticed ``LAG`` updates late; else None.
+        """
         self.sums += torch.where(update.finite, torch.stack([*update.loss, update.grad_norm]), 0)
         self.finite += update.finite
         self.in_a_row = torch.where(update.finite, 0, self.in_a_row + 1)
         self.names.append(batch["name"])
+        self.finite_in_epoch += update.finite
         self.images += len(batch["name"])
         self.count += 1
+        self.in_epoch += 1
+        # Copied now and read later: by then the device has long computed it.
+        self.counts.append((self.in_a_row.to("cpu", non_blocking=True), self._event()))
+        return self._too_many(*self.counts.popleft()) if len(self.counts) > LAG else None
+
+    def end_epoch(self, steps: int) -> str | None:
+        """Wait for the device; returns why the run has to end: too many updates, or all ``steps``, were skipped."""
+        while self.counts:
+            if problem := self._too_many(*self.counts.popleft()):
+                return problem
+        all_skipped = steps == self.in_epoch and self.finite_in_epoch.item() == 0  # not after resuming within it
+        self.finite_in_epoch.zero_()
+        self.in_epoch = 0
+        return f"no step of the epoch had a finite loss and gradient; {self._advice()}" if all_skipped else None
+
+    def _event(self) -> torch.cuda.Event | None:
+        if self.group.device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event
+
+    def _too_many(self, in_a_row: Tensor, event: torch.cuda.Event | None) -> str | None:
+        if event is not None:
+            event.synchronize()
+        if in_a_row < self.max_skipped:
+            return None
+        return f"{int(in_a_row)} steps in a row had a loss or gradient that is not finite; {self._advice()}"
+
+    def _advice(self) -> str:
+        names = list(dict.fromkeys(name for batch in self.names for name in batch))
+        images = listed(names, "image(s) of their batches")
+        return f"lower train.lr, or check {images} (train.max_skipped is {self.max_skipped})"
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -76,19 +119,9 @@ class Meter:
         self.start += time.perf_counter() - start
 
     def take(self) -> dict[str, float]:
-        """The means since the last call, under the curves' names; loss and norm are left out if nothing was finite.
-
-        Raises:
-            InputError: too many updates in a row were skipped, up to the last one.
-        """
+        """The means since the last call, under the curves' names; loss and norm are left out if nothing was finite."""
         sums = self.group.mean(self.sums.clone())
-        *means, finite, in_a_row = torch.cat([sums, self.finite[None], self.in_a_row[None]]).tolist()
-        if in_a_row >= self.max_skipped:
-            names = list(dict.fromkeys(name for batch in self.names for name in batch))
-            self.group.refuse(
-                f"{int(in_a_row)} steps in a row had a loss or gradient that is not finite; lower train.lr, or check "
-                f"{listed(names, 'image(s) of their batches')} (train.max_skipped is {self.max_skipped})"
-            )
+        *means, finite = torch.cat([sums, self.finite[None]]).tolist()
         seconds = time.perf_counter() - self.start
         curves = ("loss/total", "loss/content", "loss/fft", "train/grad_norm")
         values = {name: value / finite for name, value in zip(curves, means, strict=True)} if finite else {}

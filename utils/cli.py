@@ -23,7 +23,7 @@ class ScriptParser(ArgumentParser):
     """jsonargparse's parser, which ends with one line and status 2 when a file or key is wrong."""
 
     def __init__(self, *args, **options) -> None:
-        super().__init__(*args, **{"exit_on_error": False, **options})
+        super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
         self.files: list[str] = []
 
     def add_config(self) -> None:

@@ -209,7 +209,11 @@ class Config:
 
     def to_yaml(self) -> str:
         """All keys with their values, as ``--config`` reads them back."""
-        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All keys with their values as nested dicts, lists, numbers and text."""
+        return _plain(asdict(self))
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ def load(pairs, cache, workers=0, degrade=None):
     loader = train_loader(pairs, (64, 64), sampler, 5, workers, degrade, cache)
     found = []
     for epoch in (1, 2):
-        sampler.set_position(epoch, batch=0)
+        sampler.set_position(epoch, samples=0)
         found += [(batch["name"], batch["input"], batch["target"]) for batch in loader]
     return found
 

@@ -60,7 +60,7 @@ def loading(pairs, num_workers):
 
 
 def batches(loader, sampler, epoch, batch=0):
-    sampler.set_position(epoch, batch)
+    sampler.set_position(epoch, batch * sampler.batch_size)
     return [(batch["name"], batch["input"], batch["target"]) for batch in loader]
 
 

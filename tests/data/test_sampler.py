@@ -17,7 +17,7 @@ def loading(pairs, num_workers):
 
 
 def batches(loader, sampler, epoch, batch=0):
-    sampler.set_position(epoch, batch)
+    sampler.set_position(epoch, batch * sampler.batch_size)
     return [(batch["name"], batch["input"], batch["target"]) for batch in loader]
 
 
@@ -35,7 +35,7 @@ def test_orders_differ_between_epochs_and_seeds():
     for seed in (0, 1):
         sampler = EpochSampler(50, batch_size=8, seed=seed)
         for epoch in (1, 2):
-            sampler.set_position(epoch, batch=0)
+            sampler.set_position(epoch, samples=0)
             order = tuple(index for batch in sampler for _, index in batch)
             assert sorted(order) == list(range(50))
             orders.add(order)
@@ -48,25 +48,29 @@ def test_processes_share_each_batch(length, batch_size, processes, skipped):
     alone = EpochSampler(length, batch_size, seed=3)
     ranks = [EpochSampler(length, batch_size, 3, rank, processes) for rank in range(processes)]
     for sampler in (alone, *ranks):
-        sampler.set_position(epoch=4, batch=min(skipped, alone.batches))
-    for number, (whole, *shares) in enumerate(zip(alone, *ranks, strict=True), alone.batch):
-        weights = [sampler.weight(number) for sampler in ranks]
+        sampler.set_position(epoch=4, samples=skipped)
+    done = alone.samples
+    for whole, *shares in zip(alone, *ranks, strict=True):
+        weights = [sampler.weight(done) for sampler in ranks]
+        assert alone.size(done) == len(whole)
+        done += len(whole)
         mean = sum(w * np.mean([index for _, index in share]) for w, share in zip(weights, shares, strict=True))
         assert mean / processes == pytest.approx(np.mean([index for _, index in whole]))
         if len(whole) >= processes:
             assert sorted(sample for share in shares for sample in share) == sorted(whole)
         else:
             assert all(share == whole for share in shares)
+    assert done == length
 
 
-@pytest.mark.parametrize("processes, then", [(1, 3), (3, 2), (2, 1)])
-def test_every_sample_comes_once_though_the_number_of_processes_changes(processes, then):
-    """The batches before and after the change are those of one process, so none comes twice and none is left out."""
+@pytest.mark.parametrize("processes, then, batch_size", [(1, 3, 4), (3, 2, 4), (2, 1, 4), (1, 1, 5), (2, 2, 6)])
+def test_every_sample_comes_once_though_processes_or_batch_size_change(processes, then, batch_size):
+    """After four batches of 4, the rest of the epoch comes in batches of another size or to other processes."""
     seen = []
-    for count, start, end in ((processes, 0, 4), (then, 4, 8)):
-        samplers = [EpochSampler(31, 4, seed=2, rank=rank, processes=count) for rank in range(count)]
+    for count, size, start, steps in ((processes, 4, 0, 4), (then, batch_size, 16, None)):
+        samplers = [EpochSampler(31, size, seed=2, rank=rank, processes=count) for rank in range(count)]
         for sampler in samplers:
-            sampler.set_position(epoch=3, batch=start)
-        for shares in list(zip(*samplers, strict=True))[: end - start]:
+            sampler.set_position(epoch=3, samples=start)
+        for shares in list(zip(*samplers, strict=True))[:steps]:
             seen += [index for share in shares for _, index in share]
     assert sorted(seen) == list(range(31))

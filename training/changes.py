@@ -1,0 +1,96 @@
+"""What may change between two starts of one run, key by key of the configuration."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.config import Config
+from utils.errors import InputError
+
+# Every key of the configuration is in exactly one of these; a trailing dot stands for all keys below.
+FREE = {
+    "data.root",
+    "data.num_workers",
+    "data.cache",
+    "data.max_broken",
+    "data.test_average",
+    "train.precision",
+    "train.compile",
+    "train.max_skipped",
+    "train.validate_every",
+    "train.log_every",
+    "train.keep_checkpoints",
+}
+FROM_HERE = {
+    "loss.",
+    "data.test",
+    "data.validation",
+    "train.epochs",
+    "train.batch_size",
+    "train.lr",
+    "train.min_lr",
+    "train.warmup_epochs",
+    "train.clip_norm",
+    "train.sync_batch_norm",
+    "train.ema_decay",
+}
+IDENTITY = {"task", "seed", "model.", "data.train.", "data.crop_size"}
+
+SCORED_BY = ("folder", "layout", "only", "protocol", "optional")  # keys of a validation set that move its scores
+
+
+def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> list[str]:
+    """Compare the configuration that a run was started with and the present one.
+
+    Args:
+        stored: config.yaml of the run, as a mapping; keys of later versions may be missing.
+        output: the run's folder, for the message.
+
+    Returns:
+        One line for each key that takes effect from here on.
+
+    Raises:
+        InputError: a key changed that makes it another run.
+    """
+    before, now = dict(_leaves(stored)), dict(_leaves(config.to_dict()))
+    changed = [key for key in now if key in before and before[key] != now[key]]
+    for key in changed:
+        toggled = key == "train.ema_decay" and None in (before[key], now[key])
+        if _is_in(key, IDENTITY) or toggled:
+            raise InputError(
+                f"{output}: {key} was {_short(before[key])} and is now {_short(now[key])}, which makes it another run: "
+                f"restore {key}, or choose another --output (--init-from {output}/checkpoints/best.pt starts from "
+                "these weights)"
+            )
+    return [f"{key}: {_short(before[key])} -> {_short(now[key])}" for key in changed if _is_in(key, FROM_HERE)]
+
+
+def validation_changed(stored: Mapping[str, Any], config: Config) -> bool:
+    """Whether the sets that best.pt is chosen on are others than before, so that scores cannot be compared."""
+    return dict(_validated(stored)) != dict(_validated(config.to_dict()))
+
+
+def _validated(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    data = values.get("data") or {}
+    for name, part in (data.get("validation") or data.get("test") or {}).items():
+        yield name, {key: part.get(key) for key in SCORED_BY}
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = prefix + key
+        if isinstance(value, Mapping) and name not in FREE | FROM_HERE | IDENTITY:
+            yield from _leaves(value, f"{name}.")
+        elif name in ("data.test", "data.validation"):
+            yield name, {part: {key: kept.get(key) for key in SCORED_BY} for part, kept in (value or {}).items()}
+        else:
+            yield name, value
+
+
+def _is_in(key: str, group: set[str]) -> bool:
+    return key in group or any(name.endswith(".") and key.startswith(name) for name in group)
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else ", ".join(value) if isinstance(value, Mapping) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
