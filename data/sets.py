@@ -134,6 +134,8 @@ def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
             missing.append(line)
         else:
             chosen.update((pair.name, pair) for pair in found[0])
+    if not chosen and not missing:
+        raise InputError(f"{file}: the list is empty; it names the images of the split, one in each line")
     if missing:
         raise InputError(f"{file}: {listed(missing, 'line(s) without an input of the set')}")
     return [chosen[name] for name in sorted(chosen)]

@@ -1,0 +1,169 @@
+"""Resuming with another configuration or data set: taken over, taken over with a line, or refused."""
+
+import shutil
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+import yaml
+from conftest import assert_refused, train_tiny, weights_of, write_reside
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data.images import write_image
+from training.changes import FREE, FROM_HERE, IDENTITY
+from utils.config import Config
+
+
+def keys_of(kind, prefix=""):
+    """Every key of the configuration, sets of test images as one."""
+    for field in fields(kind):
+        hint = get_type_hints(kind)[field.name]
+        if is_dataclass(hint):
+            yield from keys_of(hint, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
+
+
+def test_every_key_is_in_exactly_one_class():
+    for key in keys_of(Config):
+        classes = [
+            any(key == name or (name.endswith(".") and key.startswith(name)) for name in group)
+            for group in (FREE, FROM_HERE, IDENTITY)
+        ]
+        assert sum(classes) == 1, key
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A data set of 5 pairs and the folder of a finished run of 4 epochs on it, 3 steps each."""
+    root = write_reside(tmp_path_factory.mktemp("half") / "reside")
+    result = train_tiny(root, root / "run", "--train.epochs=4", "--train.ema_decay=0.9")
+    assert result.returncode == 0, result.stderr
+    return root, root / "run"
+
+
+@pytest.fixture
+def run(half, tmp_path):
+    """A copy of that run to resume."""
+    root, output = half
+    shutil.copytree(output, tmp_path / "run")
+    return root, tmp_path / "run"
+
+
+def resumed(run, *options, **values):
+    root, output = run
+    options = ["--train.epochs=4", "--train.ema_decay=0.9", *options]
+    return train_tiny(root, output, *options, "--resume=auto", **values)
+
+
+def points(output, tag):
+    return [(event.step, event.value) for event in EventAccumulator(str(output)).Reload().Scalars(tag)]
+
+
+@pytest.mark.parametrize(
+    "option, before",
+    [
+        ("--model.channels=16", "8"),
+        ("--model.num_blocks=2", "1"),
+        ("--model.mean_window=0.5", "null"),
+        ("--model.pool_sizes=[4,2]", "[8, 4, 2]"),
+        ("--data.crop_size=96", "64"),
+        ("--seed=1", "0"),
+        ("--task=deraining", "dehazing"),
+        ("--data.train.degrade=rain", "null"),
+        ("--data.train.layout=plain", "reside"),
+        ("--train.ema_decay=null", "0.9"),
+    ],
+)
+def test_what_makes_it_another_run_is_refused(run, option, before):
+    if "degrade" in option or "layout" in option:  # must be told apart by the configuration, not by missing files
+        shutil.copytree(run[0], run[1].parent / "data")
+        shutil.copytree(run[0] / "train" / "gt", run[1].parent / "data" / "train" / "input")
+        shutil.copytree(run[0] / "train" / "gt", run[1].parent / "data" / "train" / "target")
+        run = run[1].parent / "data", run[1]
+    files = {path: path.read_bytes() for path in run[1].rglob("*") if path.is_file()}
+    key, value = option.removeprefix("--").split("=")
+    assert_refused(resumed(run, option), f"{key} was {before} and is now {value.replace(',', ', ')}", "--init-from")
+    assert {path: path.read_bytes() for path in run[1].rglob("*") if path.is_file()} == files
+
+
+def test_what_is_free_changes_nothing_and_says_nothing(run):
+    free = ["--data.num_workers=1", "--train.log_every=2", "--train.keep_checkpoints=3", "--data.max_broken=3"]
+    before = weights_of(run[1])
+    result = resumed(run, *free, "--train.precision=bf16", "--train.max_skipped=7", "--train.validate_every=2")
+    assert result.returncode == 0, result.stderr
+    assert [line.split(":")[0].split(" ")[0] for line in result.stdout.splitlines()] == ["resuming", "done"]
+    assert weights_of(run[1])["progress"] == before["progress"]
+    assert not list(run[1].glob("config.until*"))
+
+
+def test_more_epochs_follow_the_schedule_of_a_straight_run(run, half, tmp_path):
+    root, _ = half
+    result = resumed(run, "--train.epochs=8")
+    assert result.returncode == 0, result.stderr
+    assert "from step 13 on: train.epochs: 4 -> 8" in result.stdout
+    straight = train_tiny(root, tmp_path / "straight", "--train.epochs=8", "--train.ema_decay=0.9")
+    assert straight.returncode == 0, straight.stderr
+    ours, theirs = (points(output, "train/lr") for output in (run[1], tmp_path / "straight"))
+    assert [step for step, _ in ours] == list(range(1, 25))
+    assert ours[12:] == theirs[12:]
+    assert yaml.safe_load((run[1] / "config.until_step_12.yaml").read_text())["train"]["epochs"] == 4
+    assert yaml.safe_load((run[1] / "config.yaml").read_text())["train"]["epochs"] == 8
+
+
+def test_another_rate_takes_effect_as_if_it_had_always_been_so(run):
+    result = resumed(run, "--train.epochs=8", "--train.lr=1e-5")
+    assert result.returncode == 0, result.stderr
+    assert "from step 13 on: train.lr: 0.0001 -> 1e-05" in result.stdout
+    rates = [rate for step, rate in points(run[1], "train/lr") if step > 12]
+    assert all(1e-6 <= rate < 1e-5 for rate in rates)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_another_batch_size_drops_no_point_of_the_curves(run):
+    result = resumed(run, "--train.epochs=5", "--train.batch_size=5")
+    assert "train.batch_size: 2 -> 5" in result.stdout
+    result = resumed(run, "--train.epochs=6", "--train.batch_size=1")
+    assert result.returncode == 0, result.stderr
+    assert [step for step, _ in points(run[1], "loss/total")] == list(range(1, 12 + 1 + 5 + 1))
+    assert [step for step, _ in points(run[1], "SOTS-Indoor/psnr")] == [3, 6, 9, 12, 13, 18]
+
+
+def test_other_validation_sets_choose_the_best_anew(run):
+    result = resumed(run, "--train.epochs=5", "--data.test.SOTS-Indoor.protocol=rgb")
+    assert result.returncode == 0, result.stderr
+    assert "from step 13 on: best.pt: chosen anew" in result.stdout
+    assert weights_of(run[1], "best.pt")["epoch"] == 5
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "replaced"])
+def test_a_data_set_that_changed_is_said(run, tmp_path, change):
+    root = tmp_path / "changed"
+    shutil.copytree(run[0] / "train", root / "train")
+    shutil.copytree(run[0] / "test", root / "test")
+    if change == "added":
+        shutil.copy(root / "train" / "hazy" / "10_1.png", root / "train" / "hazy" / "10_9.png")
+    elif change == "removed":
+        (root / "train" / "hazy" / "10_1.png").unlink()
+    else:
+        write_image(root / "train" / "hazy" / "10_1.png", np.zeros((70, 100, 3), np.uint8))
+    result = resumed((root, run[1]), "--train.epochs=5")
+    assert result.returncode == 0, result.stderr
+    now = {"added": 6, "removed": 4, "replaced": 5}[change]
+    assert f"from step 13 on: the training set changed: 5 pairs before, {now} now" in result.stdout
+    again = resumed((root, run[1]), "--train.epochs=5")
+    assert "training set changed" not in again.stdout
+
+
+def test_a_validation_done_again_leaves_one_point(run):
+    """The state on disk after a kill between the validation's point and the checkpoint that follows it."""
+    checkpoints = run[1] / "checkpoints"
+    shutil.copy(checkpoints / "last.previous.pt", checkpoints / "last.pt")
+    progress = weights_of(run[1])["progress"]
+    assert (progress["epoch"], progress["samples"]) == (4, 5)
+    result = resumed(run, "--train.epochs=5")
+    assert result.returncode == 0, result.stderr
+    assert [step for step, _ in points(run[1], "SOTS-Indoor/psnr")] == [3, 6, 9, 12, 15]
+    assert [step for step, _ in points(run[1], "loss/total")] == list(range(1, 16))
+    assert [step for step, _ in points(run[1], "train/lr")] == list(range(1, 16))
