@@ -50,6 +50,15 @@ def test_a_split_by_number_and_by_list(tmp_path):
         select_listed(pairs, tmp_path / "gone.txt")
 
 
+def test_an_empty_list_is_an_error(tmp_path):
+    write(tmp_path, "hazy/1.png", "gt/1.png")
+    pairs = find_pairs(tmp_path, "reside")
+    for content in ("", "\n \n"):
+        (tmp_path / "list.txt").write_text(content)
+        with pytest.raises(InputError, match=r"list.txt: the list is empty"):
+            select_listed(pairs, tmp_path / "list.txt")
+
+
 def test_names_with_spaces_in_a_list(tmp_path):
     write(tmp_path, "input/a b.png", "input/b.png", "target/a b.png", "target/b.png")
     (tmp_path / "split.txt").write_text("a b.png\n")

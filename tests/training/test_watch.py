@@ -74,7 +74,9 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overfl
     result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
     assert result.returncode == 0, result.stderr
     warnings = [line for line in result.stderr.splitlines() if "skipped" in line]
-    assert [line.split(":")[1] for line in warnings] == [f" up to step {s}, 2 of 8 were skipped" for s in (8, 16)]
+    assert [line.split(":")[1] for line in warnings] == [
+        f" 2 of the 8 steps up to step {s} were skipped" for s in (8, 16)
+    ]
     last = weights_of(tmp_path / "run")
     assert all(value.isfinite().all() for value in last["model"].values())
     # Each of the twelve other steps counted, and no more.
@@ -88,7 +90,15 @@ def test_too_many_in_a_row_end_the_run_and_name_the_images(overflowing, tmp_path
     write_images(tmp_path / "data", white=8)
     options = ["--init-from", overflowing, "--train.batch_size=1", "--train.max_skipped=3", "--train.log_every=4"]
     result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
-    assert_refused(result, "4 steps in a row", "train.lr", "3 images", "hazy/")
+    assert_refused(result, "3 steps in a row", "train.lr", "3 images", "hazy/")
+
+
+def test_a_run_without_a_single_step_is_a_failure(overflowing, tmp_path):
+    """Fewer steps than train.max_skipped, all of them skipped."""
+    write_images(tmp_path / "data", white=8)
+    result = train_tiny(tmp_path / "data", tmp_path / "run", "--init-from", overflowing, "--train.log_every=50")
+    assert_refused(result, "no step of the epoch had a finite loss", "train.lr", "hazy/")
+    assert "done" not in result.stdout
 
 
 def test_a_run_that_diverges_ends_and_keeps_its_last_finite_weights(reside, tmp_path):
