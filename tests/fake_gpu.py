@@ -74,7 +74,7 @@ class Waits(TorchDispatchMode):
         output = function(*args, **kwargs)
         if kind in (aten._to_copy, aten.copy_):
             target, source = args[:2] if kind is aten.copy_ else (output, args[0])
-            queued = target.device == GPU and (kwargs.get("non_blocking") or True in args[2:])
+            queued = kwargs.get("non_blocking") or True in args[2:]  # to the host torch takes pinned memory then
             if source.device != target.device and not queued:
                 self.operations.append(f"{function} from {source.device} to {target.device}")
         return output

