@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from data.images import write_image
 from evaluation.metrics import PROTOCOLS
 from models import IRNeXt
+from training.changes import FREE, FROM_HERE, IDENTITY
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 
@@ -80,6 +81,13 @@ def test_the_readme_names_every_configuration_and_protocol():
     assert recipes <= spans
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert rows == list(PROTOCOLS)
+
+
+def test_the_keys_that_may_change_on_resuming_are_those_of_the_code():
+    section = (ROOT / "docs" / "training.md").read_text().split("### Changing the configuration")[1].split("###")[0]
+    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| ") and "`" in line]
+    documented = [set(re.findall(r"`([^`]+)`", row)) for row in rows]
+    assert documented == [{re.sub(r"\.$", ".*", key) for key in group} for group in (FREE, FROM_HERE, IDENTITY)]
 
 
 @each_document
