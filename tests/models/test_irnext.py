@@ -1,5 +1,7 @@
 """The network against the reference values, and what the paper's switches change."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -146,13 +148,26 @@ def test_restoring_needs_two_thirds_of_the_textbooks_memory(small):
     assert restoring_peak(small) < 0.7 * restoring_peak(TextbookIRNeXt(small))
 
 
-def test_a_batch_keeps_channels_last_throughout(small):
-    layouts = []
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_features_keep_the_memory_format_of_the_weights(small, memory_format):
+    kept = []
+    small.to(memory_format=memory_format)
     for module in small.modules():
         if isinstance(module, torch.nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels > 3:
             module.register_forward_pre_hook(
-                lambda module, inputs: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+                lambda module, inputs: kept.append(inputs[0].is_contiguous(memory_format=memory_format))
             )
-    small(torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last))
-    assert len(layouts) > 50
-    assert all(layouts)
+    small(torch.rand(2, 3, 64, 64).contiguous(memory_format=memory_format))
+    assert len(kept) > 50
+    assert all(kept)
+
+
+def test_both_memory_formats_train_alike(small):
+    x, target = torch.rand(2, 2, 3, 64, 96)
+    results = []
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        model = copy.deepcopy(small).to(memory_format=memory_format)
+        loss = MultiScaleLoss()(model(x), target).total
+        loss.backward()
+        results.append((loss.detach(), [parameter.grad for parameter in model.parameters()]))
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
