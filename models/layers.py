@@ -132,7 +132,8 @@ class LocalAttentionModule(nn.Module):
 
     Once A is known, Y is linear in X. Filter, modulation and identity therefore fold into a single depthwise filter,
     a (1 + w) A with 1 + b added at its centre, and an offset, -a w mean(X). One depthwise convolution is all the work
-    on the features themselves, and the K x K neighbourhood of each pixel is never unfolded in memory.
+    on the features themselves, and the K x K neighbourhood of each pixel is never unfolded in memory. Under autocast
+    the 1 stays out of the filter, where b and A would be rounded away beside it, and X is added instead.
 
     Without ``frequency_modulation`` (ablation in the paper) W is 1: Y = a (X * A) + (1 + b) X.
     """
@@ -178,11 +179,14 @@ class LocalAttentionModule(nn.Module):
                 low = mean if self.mean_window is None else window_mean(x, self.mean_window)
             offset = -(weight * self.modulation)[:, None, None] * low
             weight = weight * (1 + self.modulation)
-        half = self.kernel_size // 2
-        identity = F.pad((1 + self.identity_weight)[:, None, None], (half,) * 4)
+        half_precision = torch.is_autocast_enabled(x.device.type)
+        identity = self.identity_weight if half_precision else 1 + self.identity_weight
+        identity = F.pad(identity[:, None, None], (self.kernel_size // 2,) * 4)
         kernel = weight[:, None, None] * kernel + identity
         filtered = depthwise_conv(x, kernel)
-        return filtered if offset is None else filtered.add_(offset)
+        if offset is not None:
+            filtered.add_(offset)
+        return filtered.add_(x) if half_precision else filtered
 
     def predict_filter(self, mean: Tensor) -> Tensor:
         """Predict A from the mean of the features: (N, C, 1, 1) -> (N, groups * K * K, 1, 1) in (-1, 1).

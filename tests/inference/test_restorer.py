@@ -130,3 +130,12 @@ def test_one_call_restores_paths_arrays_and_tensors(album, small_weights):
     for wrong in (PHOTO[None], PHOTO[..., :2], tensor[:2]):
         with pytest.raises(ValueError, match="expected a"):
             model.restore(wrong)
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_a_network_that_adds_nothing_returns_an_8_bit_image_exactly_in_bf16(small_weights, tile):
+    restorer = Restorer(small_weights, precision="bf16")
+    for head in restorer.model.heads:
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    np.testing.assert_array_equal(restorer.restore(PHOTO, tile=tile), PHOTO)

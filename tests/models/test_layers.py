@@ -46,6 +46,27 @@ def test_attention_starts_as_the_identity():
     torch.testing.assert_close(LocalAttentionModule(32)(x), x)
 
 
+@pytest.mark.parametrize("mean_window", [None, 120 / 256])
+def test_attention_starts_as_the_exact_identity_in_half_precision(mean_window):
+    x = torch.randn(2, 32, 8, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(LocalAttentionModule(32, mean_window=mean_window)(x), x)
+
+
+@pytest.mark.parametrize("weight", ["identity_weight", "filtered_weight"])
+def test_half_precision_does_not_round_small_weights_away_beside_the_identity(weight):
+    """At least 95% of the outputs are the exact ones, rounded once."""
+    torch.manual_seed(0)
+    module = LocalAttentionModule(32).eval()
+    torch.nn.init.uniform_(getattr(module, weight), -0.01, 0.01)
+    x = torch.rand(2, 32, 32, 32).bfloat16()
+    with torch.no_grad():
+        exact = module.double()(x.double()).bfloat16()
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = module.float()(x)
+    assert (rounded == exact).float().mean() > 0.95
+
+
 @pytest.mark.parametrize("height, width, window", [(9, 13, 120 / 256), (8, 8, 1.0), (5, 7, 0.01), (64, 40, 0.3)])
 def test_window_mean_equals_pooling(height, width, window):
     x = torch.randn(2, 3, height, width)
