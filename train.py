@@ -3,12 +3,13 @@
     python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its
     python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its --resume auto
 
-With --resume auto a run continues where it stopped, or starts. Every key of the YAML file can be given on the command
-line. OUTPUT gets config.yaml, checkpoints/last.pt, checkpoints/best.pt (the best mean PSNR over the validation sets,
-which are the test sets unless the configuration has others) and curves for TensorBoard. SIGTERM and SIGINT (Ctrl-C)
-stop the run after the current step, with a checkpoint and exit status 75; a second one stops it at once.
+Any key of the YAML file can be overridden on the command line. --resume auto continues the run in OUTPUT where it
+stopped, or starts it. OUTPUT receives config.yaml, checkpoints/last.pt, checkpoints/best.pt (highest mean PSNR over the
+validation sets, which are the test sets unless the configuration names others) and TensorBoard curves. SIGTERM or
+SIGINT (Ctrl-C) stops the run after the current step, with a checkpoint and exit status 75; a second one stops it at
+once.
 
-Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size counts all of them.
+Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is the sum over GPUs.
 """
 
 import math
@@ -25,14 +26,14 @@ from tqdm import tqdm
 from training.curves import add_scalars
 from training.run import Loaders, Run, build_loaders, is_started
 from training.validation import validate
-from training.watch import Meter, TimedLoader, note_broken
+from training.watch import Meter, TimedLoader, record_broken
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
 from utils.signals import STOPPED, StopSignal
 
-SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: the most that a killed process loses
+SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: a killed process loses at most this much work
 
 
 def main() -> int:
@@ -45,10 +46,12 @@ def main() -> int:
         )
     group = join_group()
     if config.train.batch_size < group.size:
-        raise InputError(f"train.batch_size: {config.train.batch_size} is less than one image per process")
+        raise InputError(
+            f"train.batch_size: {config.train.batch_size} is less than one image for each of the {group.size} processes"
+        )
     loaders = build_loaders(config, group)
     run = Run(config, args.output, group, loaders.sampler, args.init_from)
-    with group.main_first():  # it repairs a damaged checkpoint
+    with group.main_first():  # resuming renames damaged checkpoints
         changes = run.resume() if started else []
     if group.is_main:
         changes += run.check_data(loaders.pairs)
@@ -57,7 +60,7 @@ def main() -> int:
         for change in changes:
             print(f"from step {run.progress['step'] + 1} on: {change}")
         run.record(changes)
-    torch.backends.cudnn.benchmark = True  # all crops have one size, for which the fastest convolutions are searched
+    torch.backends.cudnn.benchmark = True  # pays off because all crops have the same size
 
     curves = run.open_curves() if group.is_main else None
     finished = train(run, loaders, config, group, curves)
@@ -70,7 +73,7 @@ def main() -> int:
 
 
 def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: SummaryWriter | None) -> bool:
-    """Train from where ``run`` stands to the last epoch; returns False if a signal stopped it, with a checkpoint."""
+    """Train ``run`` to its last epoch; returns False if a signal stopped it, after saving a checkpoint."""
     progress, sampler, epochs = run.progress, loaders.sampler, config.train.epochs
     stop, last_saved = StopSignal(), time.monotonic()
     bar = progress_bar(group, total=run.total_steps(), initial=progress["step"], unit="step", smoothing=0.05)
@@ -87,7 +90,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
 
             for batch in batches:
                 if group.any(bool(batch["broken"])):
-                    problem = note_broken(batch, progress["broken"], config.data.max_broken, group)
+                    problem = record_broken(batch, progress["broken"], config.data.max_broken, group)
                     if problem is not None:
                         give_up(run, group, problem)
                 update = run.step(batch, sampler.weight(progress["samples"]))
@@ -110,13 +113,13 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
             if problem is not None:
                 give_up(run, group, problem)
             if epoch % config.train.validate_every == 0 or epoch == epochs:
-                # The epoch is saved before the validation starts; after it the checkpoint is written again.
+                # Saved before and after: a run that is killed during validation resumes at the validation.
                 run.save_last()
                 with meter.paused():
                     psnr = validate(run.evaluated, loaders.validation, config, group, curves, progress["step"], stop)
                 if psnr is None:
                     return False
-                run.note_psnr(psnr)
+                run.save_if_best(psnr)
                 if group.is_main:
                     scores = f"PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
                     tqdm.write(f"epoch {epoch}/{epochs}: {scores}", file=sys.stdout)
@@ -127,21 +130,21 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
 
 
 def give_up(run: Run, group: Group, problem: str) -> NoReturn:
-    """End the run for a problem that the user can mend, with a checkpoint to resume from."""
+    """End the run because of a problem that the user can fix, after saving a checkpoint to resume from."""
     run.save_last()
     group.refuse(problem)
 
 
 def log(meter: Meter, run: Run, config: Config, curves: SummaryWriter | None, bar: tqdm) -> None:
-    """Draw a point of each curve; only here does the loop wait for the device."""
+    """Write a point of each curve; the loop waits for the device only here."""
     step = run.progress["step"]
     values = meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
     run.progress["point"] = {"step": step, "values": values}
     if curves is not None:
         add_scalars(curves, values, step)
         if skipped := values["train/skipped_steps"]:
-            warning = f"warning: {skipped} of the {config.train.log_every} steps up to step {step} were skipped"
-            tqdm.write(f"{warning}: loss or gradient was not finite", file=sys.stderr)
+            warning = f"warning: skipped {skipped} of the {config.train.log_every} steps up to step {step}"
+            tqdm.write(f"{warning}: loss or gradient not finite", file=sys.stderr)
     bar.set_postfix(loss=f"{values.get('loss/total', math.nan):.4f}", lr=f"{values['train/lr']:.2e}")
 
 
@@ -150,12 +153,12 @@ def parse_args() -> Namespace:
     usage = "python train.py --config FILE --output DIR [--section.key VALUE ...]"
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
     parser.add_config()
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run, created if missing")
     parser.add_argument(
         "--resume",
         type=Literal["auto", "never"],
         default="never",
-        help="auto: continue the run in OUTPUT, or start it; never: refuse an OUTPUT that contains a run",
+        help="auto: continue the run in OUTPUT, or start it if there is none; never: fail if OUTPUT contains a run",
     )
     parser.add_argument("--init-from", type=Path, help="start from these weights, with a fresh optimizer and schedule")
     return parser.parse()

@@ -1,4 +1,4 @@
-"""The training loss: L1 in space and in frequency, summed over the three scales."""
+"""The training loss: L1 between pixels and between Fourier coefficients, summed over the output scales."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LossTerms(NamedTuple):
-    """Scalars on the outputs' device; ``total`` is the one to differentiate."""
+    """The loss and its terms as scalars on the device; ``total`` is the one to backpropagate."""
 
     total: Tensor
     content: Tensor
@@ -16,13 +16,14 @@ class LossTerms(NamedTuple):
 
 
 def fft_l1(difference: Tensor) -> Tensor:
-    """Mean of |Re| and |Im| over the unnormalised 2-D FFT of a real (N, C, H, W) difference.
+    """Mean of |Re| and |Im| over the unnormalised 2-D FFT of a real (N, C, H, W) difference: a scalar.
 
-    The FFT is linear, so that one transform of the difference serves for two, and of a real image its columns
-    v and W - v are conjugate: half the spectrum is computed and the columns that stand for two are counted twice.
+    The FFT is linear, so transforming the difference once replaces transforming output and target. The input is real,
+    so columns v and W - v of the spectrum are conjugate: only half of them are computed, and those that represent a
+    pair count twice.
     """
     width = difference.shape[-1]
-    # cuFFT takes half precision for powers of two only and bfloat16 not at all (pytorch issue 117844)
+    # cuFFT supports float16 for power-of-two sizes only, and no bfloat16 (pytorch issue 117844).
     with torch.autocast(difference.device.type, enabled=False):
         spectrum = torch.view_as_real(
             torch.fft.rfft2(difference.to(torch.promote_types(difference.dtype, torch.float32)))
@@ -34,10 +35,14 @@ def fft_l1(difference: Tensor) -> Tensor:
 
 
 class MultiScaleLoss(nn.Module):
-    """content + fft_weight * fft, each the sum over the outputs' scales.
+    """content + fft_weight * fft, each summed over the scales.
 
-    content is the mean absolute difference, fft that of the unnormalised 2-D FFT's real and imaginary parts; the
-    target is brought to each output's size by bilinear interpolation without antialiasing, as in the paper's code.
+    ``content`` is the mean absolute difference between output and target, ``fft`` the mean absolute difference of the
+    real and imaginary parts of their unnormalised 2-D FFTs. The target is resized to each scale by bilinear
+    interpolation without antialiasing, as in the authors' code.
+
+    Args:
+        fft_weight: weight of the FFT term; 0.1 in the authors' code.
     """
 
     def __init__(self, fft_weight: float = 0.1) -> None:
@@ -45,7 +50,12 @@ class MultiScaleLoss(nn.Module):
         self.fft_weight = fft_weight
 
     def forward(self, outputs: list[Tensor], target: Tensor) -> LossTerms:
-        """outputs: images (N, 3, h, w) of any scales, in any precision; target (N, 3, H, W) in [0, 1]."""
+        """Compare restored images with their target.
+
+        Args:
+            outputs: one (N, 3, h, w) tensor per scale, of any floating-point type.
+            target: (N, 3, H, W) in [0, 1].
+        """
         content = fft = torch.zeros((), device=target.device)
         for output in outputs:
             size = output.shape[-2:]

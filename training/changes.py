@@ -1,4 +1,4 @@
-"""What may change between two starts of one run, key by key of the configuration."""
+"""Which configuration keys may change when a run is resumed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 from utils.config import Config
 from utils.errors import InputError
 
-# Every key of the configuration is in exactly one of these; a trailing dot stands for all keys below.
-FREE = {
+# Every configuration key is in exactly one of these sets; a trailing dot stands for all keys of a section.
+FREE = {  # may change silently
     "data.root",
     "data.num_workers",
     "data.cache",
@@ -21,7 +21,7 @@ FREE = {
     "train.log_every",
     "train.keep_checkpoints",
 }
-FROM_HERE = {
+FROM_HERE = {  # may change, takes effect from the current step on and is reported
     "loss.",
     "data.test",
     "data.validation",
@@ -34,23 +34,24 @@ FROM_HERE = {
     "train.sync_batch_norm",
     "train.ema_decay",
 }
-IDENTITY = {"task", "seed", "model.", "data.train.", "data.crop_size"}
+IDENTITY = {"task", "seed", "model.", "data.train.", "data.crop_size"}  # a change makes it another run
 
-SCORED_BY = ("folder", "layout", "only", "protocol", "optional")  # keys of a validation set that move its scores
+SCORED_BY = ("folder", "layout", "only", "protocol", "optional")  # keys of a validation set that affect its scores
 
 
 def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> list[str]:
-    """Compare the configuration that a run was started with and the present one.
+    """Compare the stored configuration of a run with the current one.
 
     Args:
-        stored: config.yaml of the run, as a mapping; keys of later versions may be missing.
-        output: the run's folder, for the message.
+        stored: config.yaml of the run as a mapping; keys added in later versions may be missing.
+        config: the current configuration.
+        output: folder of the run, for the message.
 
     Returns:
-        One line for each key that takes effect from here on.
+        One line for each changed key that takes effect from the current step on.
 
     Raises:
-        InputError: a key changed that makes it another run.
+        InputError: the value of a key changed that may not change within a run.
     """
     before, now = dict(_leaves(stored)), dict(_leaves(config.to_dict()))
     changed = [key for key in now if key in before and before[key] != now[key]]
@@ -58,7 +59,7 @@ def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> li
         toggled = key == "train.ema_decay" and None in (before[key], now[key])
         if _is_in(key, IDENTITY) or toggled:
             raise InputError(
-                f"{output}: {key} was {_short(before[key])} and is now {_short(now[key])}, which makes it another run: "
+                f"{output}: {key} was {_short(before[key])} and is now {_short(now[key])}, which makes it another run; "
                 f"restore {key}, or choose another --output (--init-from {output}/checkpoints/best.pt starts from "
                 "these weights)"
             )
@@ -66,7 +67,7 @@ def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> li
 
 
 def validation_changed(stored: Mapping[str, Any], config: Config) -> bool:
-    """Whether the sets that best.pt is chosen on are others than before, so that scores cannot be compared."""
+    """Whether the validation sets changed, so that new scores are not comparable with that of best.pt."""
     return dict(_validated(stored)) != dict(_validated(config.to_dict()))
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars and images of a run."""
+"""TensorBoard curves and images of a run."""
 
 import threading
 from pathlib import Path
@@ -9,14 +9,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 def open_curves(output: Path, step: int) -> SummaryWriter:
-    """The event file of a run that continues with ``step``; what an earlier start wrote of later steps is hidden.
+    """Open the event file of a run whose next step is ``step``; points from this step on of earlier starts are hidden.
 
-    If the file cannot be written, the next scalar that is added, or closing it, raises the OSError.
+    If the file cannot be written, the next ``add_scalar`` or ``close`` raises the OSError.
     """
 
     def hook(args: threading.ExceptHookArgs) -> None:
         if isinstance(args.exc_value, OSError):
-            # The writer's thread keeps it to raise in the main thread, which reports it once, with a name.
+            # The writer's thread stores the error and raises it again in the main thread, which reports it.
             args.exc_value.filename = str(output)
         else:
             threading.__excepthook__(args)
@@ -26,11 +26,11 @@ def open_curves(output: Path, step: int) -> SummaryWriter:
 
 
 def add_scalars(curves: SummaryWriter, values: dict[str, float], step: int) -> None:
-    """Add one point to each of the curves."""
+    """Add one point to each curve named in ``values``."""
     for name, value in values.items():
         curves.add_scalar(name, value, step)
 
 
 def side_by_side(*images: Tensor) -> Tensor:
-    """Images (1, 3, H, W) in [0, 1] in a row: (3, H, W * n), clamped."""
+    """Concatenate n images (1, 3, H, W) horizontally: (3, H, n * W), clamped to [0, 1]."""
     return torch.cat(images, dim=-1)[0].clamp(0, 1)

@@ -1,4 +1,4 @@
-"""A network over several processes."""
+"""Data-parallel training over several processes."""
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel

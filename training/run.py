@@ -1,4 +1,4 @@
-"""What a run is made of: data, network, optimizer, schedule; where it stands, and what it leaves behind."""
+"""A training run: its data, network, optimizer and schedule, its progress, and the files it writes."""
 
 import json
 import os
@@ -44,7 +44,7 @@ from utils.versions import git_commit, versions
 
 @dataclass(frozen=True)
 class Loaders:
-    """Batches for training, in the order of ``sampler``, and the images of each validation set."""
+    """The training batches, in the order of ``sampler``, and the images of each validation set."""
 
     pairs: list[Pair]
     training: DataLoader
@@ -53,10 +53,10 @@ class Loaders:
 
 
 def build_loaders(config: Config, group: Group) -> Loaders:
-    """Loaders over this process's share of the images, all of which have been looked at.
+    """Check all images of the run and build loaders for this process's share of them.
 
     Raises:
-        InputError: a set or a partner is missing, or an image is broken.
+        InputError: a set or the partner of an image is missing, or an image is broken.
     """
     root, workers = config.data.root, config.data.num_workers
     train_pairs = pairs_of_set(root, config.data.train)
@@ -73,25 +73,26 @@ def build_loaders(config: Config, group: Group) -> Loaders:
 
 
 class Run:
-    """Network, optimizer, schedule and progress of a training, and its checkpoints in ``output``.
+    """Network, optimizer, schedule and progress of a run, with its checkpoints in ``output``.
 
     Args:
-        config: the whole configuration.
+        config: the complete configuration.
         output: folder of the run.
-        sampler: gives the order of the training samples.
+        group: the processes that train together.
+        sampler: determines the order of the training samples.
         init_from: weights to start from, with a fresh optimizer and schedule.
 
     Attributes:
-        step: does one update.
-        network: what goes into training mode before an epoch.
-        evaluated: the network to validate: the moving average where there is one.
-        progress: ``batch`` steps of ``epoch`` are done, over ``samples`` samples, and ``step`` steps in all;
-            ``best_psnr`` is the best validation so far, ``broken`` lists the training images that others have
-            replaced, ``data`` is the training set's fingerprint, and ``point`` the last point of the curves while the
-            validation of its step is pending.
+        step: performs one update.
+        network: the network to put into training mode before each epoch.
+        evaluated: the network to validate: the moving average if there is one.
+        progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
+            steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); the broken training images
+            met so far (``broken``); the fingerprint of the training set (``data``); and the last point of the training
+            curves while the validation of its step is pending (``point``).
 
     Raises:
-        InputError: the configuration does not fit the network or the device, or the weights cannot be loaded.
+        InputError: the configuration does not suit the network or the device, or the weights cannot be loaded.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Run:
         self.model = build_for_crop(config)
         if train.sync_batch_norm:
             synchronised(self.model, group)
-        # Moved once it is whole: nothing is added to it after this.
+        # Moved to the device only now that all its modules are in place.
         self.model.to(device, memory_format=memory_format(device, training=True))
         if init_from is not None:
             load_weights(self.model, init_from)
@@ -139,15 +140,15 @@ class Run:
         }
 
     def resume(self) -> list[str]:
-        """Continue where the last checkpoint was saved, by the present configuration.
+        """Restore the state saved in the last checkpoint, under the current configuration.
 
-        The schedule is rebuilt as if its keys had always been what they are now.
+        The schedule is rebuilt as if it had always had its current settings.
 
         Returns:
-            What changed since the run was last started, in one line each.
+            One line for each change since the run was last started.
 
         Raises:
-            InputError: as ``training.resume.resume_training`` and ``training.changes.check_changes``.
+            InputError: see ``training.resume.resume_training`` and ``training.changes.check_changes``.
         """
         stored = self._stored_config()
         changes = check_changes(stored, self.config, self.output)
@@ -157,7 +158,7 @@ class Run:
         self.progress["broken"] = still_broken(self.progress["broken"])
         if stored and validation_changed(stored, self.config):
             self.progress["best_psnr"] = float("-inf")
-            changes.append("best.pt: chosen anew, the validation sets are others")
+            changes.append("best.pt: selection starts afresh, because the validation sets changed")
         self.scheduler = build_schedule(self.step.optimizer, self.config)
         for _ in range(self.progress["epoch"] - (self.progress["batch"] == 0)):
             self.scheduler.step()
@@ -171,17 +172,17 @@ class Run:
         progress["step"] += 1
 
     def total_steps(self) -> int:
-        """Steps of the whole run: the ones done, and the rest at the present batch size."""
+        """The steps of the whole run: those done, plus the remaining ones at the current batch size."""
         epochs_left = self.config.train.epochs - self.progress["epoch"]
         samples_left = self.sampler.length - self.progress["samples"]
         left = -(-samples_left // self.sampler.batch_size) + epochs_left * self.sampler.batches
         return self.progress["step"] + max(0, left)
 
     def open_curves(self) -> SummaryWriter:
-        """TensorBoard's event file; what an earlier start drew of steps that are done again is hidden."""
+        """Open TensorBoard's event file; points of steps that will be repeated are hidden."""
         step, point = self.progress["step"], self.progress["point"]
-        # While the validation of a step is pending, a kill may have come after its point was drawn: all points of the
-        # step are hidden, and that of training, which is not done again, is drawn once more.
+        # While the validation of a step is pending, the run may have been killed after writing scores. All points of
+        # the step are therefore hidden, and its training point, which is not computed again, is written once more.
         pending = self.progress["batch"] > 0 and self.progress["samples"] == self.sampler.length
         curves = open_curves(self.output, step if pending else step + 1)
         if pending and point is not None and point["step"] == step:
@@ -190,7 +191,7 @@ class Run:
         return curves
 
     def check_data(self, pairs: Sequence[Pair]) -> list[str]:
-        """Remember the training set's fingerprint; returns a line if it is another one than before."""
+        """Store the fingerprint of the training set; returns one line if it differs from the stored one, else none."""
         before, now = self.progress["data"], fingerprint(pairs)
         self.progress["data"] = now
         if before is None or before == now:
@@ -201,11 +202,11 @@ class Run:
     def _stored_config(self) -> dict[str, Any]:
         try:
             return read_yaml(self.output / "config.yaml")
-        except InputError:  # lost: the checkpoint's own checks have to do
+        except InputError:  # lost; resuming then relies on the checkpoint's own checks
             return {}
 
     def _complete_progress(self, stored: Mapping[str, Any]) -> None:
-        """Fill in what checkpoints of earlier versions lack, from the batch size they were trained with."""
+        """Fill in what checkpoints of earlier versions do not store, from the batch size of that run."""
         progress, sampler = self.progress, self.sampler
         if progress["step"] is None:
             batch_size = (stored.get("train") or {}).get("batch_size", sampler.batch_size)
@@ -213,24 +214,24 @@ class Run:
             progress["step"] = (progress["epoch"] - 1) * -(-sampler.length // batch_size) + progress["batch"]
 
     def save_last(self) -> None:
-        """Write last.pt, from which the run resumes."""
+        """Write last.pt, the checkpoint to resume from."""
         if self.group.is_main:
             state = training_state(self._stateful(), self.progress)
-            save_checkpoint(self.last, self._about() | state, self.config.train.keep_checkpoints)
+            save_checkpoint(self.last, self._description() | state, self.config.train.keep_checkpoints)
 
-    def note_psnr(self, psnr: float) -> None:
-        """Write best.pt if a validation was the best so far; ``psnr`` in dB, the mean over the validation sets."""
-        if not psnr > self.progress["best_psnr"]:  # a NaN is no best
+    def save_if_best(self, psnr: float) -> None:
+        """Write best.pt if ``psnr``, the mean over the validation sets in dB, is the highest so far."""
+        if not psnr > self.progress["best_psnr"]:  # also rejects NaN
             return
         self.progress["best_psnr"] = psnr
         if self.group.is_main:
             state = {"model": self.evaluated.state_dict(), "epoch": self.progress["epoch"], "psnr": psnr}
-            save_checkpoint(self.best, self._about() | state)
+            save_checkpoint(self.best, self._description() | state)
 
     def record(self, changes: Sequence[str] = ()) -> None:
-        """Write the resolved configuration as config.yaml and append this start of the run to runs.jsonl.
+        """Write the resolved configuration to config.yaml and append this start of the run to runs.jsonl.
 
-        If something changed, the configuration in force so far is kept as config.until_step_N.yaml.
+        If there are changes, the previous configuration is kept as config.until_step_N.yaml.
         """
         self.output.mkdir(parents=True, exist_ok=True)
         current = self.output / "config.yaml"
@@ -248,7 +249,7 @@ class Run:
         with open(self.output / "runs.jsonl", "a") as file:
             file.write(json.dumps(start) + "\n")
 
-    def _about(self) -> dict[str, Any]:
+    def _description(self) -> dict[str, Any]:
         return {"task": self.config.task, "model_config": asdict(self.config.model)}
 
     def _stateful(self) -> dict[str, Any]:
@@ -271,15 +272,15 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualW
 
 
 def is_started(output: Path) -> bool:
-    """Whether ``output`` holds a checkpoint to resume from."""
+    """Whether ``output`` contains a checkpoint to resume from."""
     return bool(kept_checkpoints(output / "checkpoints" / "last.pt"))
 
 
 def build_for_crop(config: Config) -> nn.Module:
-    """The network of a configuration, once it is known to take the training crop.
+    """Build the network of a configuration and check that it accepts the training crop.
 
     Raises:
-        InputError: a wrong option of the network, or a crop that it does not take.
+        InputError: an option of the network is invalid, or the crop has a size that the network does not accept.
     """
     try:
         model = build_model(**asdict(config.model))
@@ -287,5 +288,9 @@ def build_for_crop(config: Config) -> nn.Module:
         raise InputError(f"model: {error}") from None
     multiple, least = model.size_multiple, model.min_size
     if any(side % multiple or side < least for side in config.data.crop):
-        raise InputError(f"data.crop_size: multiples of {multiple} and at least {least}, not {config.data.crop}")
+        height, width = config.data.crop
+        raise InputError(
+            f"data.crop_size: {height}x{width} does not suit this network; both sides must be multiples of {multiple} "
+            f"and at least {least}"
+        )
     return model

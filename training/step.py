@@ -1,4 +1,4 @@
-"""One update of a network's weights."""
+"""The training step: one update of the weights."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,12 +14,12 @@ from utils.precision import Precision, autocast
 
 
 class Update(NamedTuple):
-    """What one update leaves for the curves: scalars on the device, so that reading them can wait.
+    """The figures of one update, as scalars that stay on the device until the curves need them.
 
     Attributes:
-        loss: of this process's batch, times its weight.
+        loss: loss of this process's batch, multiplied by its weight.
         grad_norm: L2 norm of the gradient before clipping.
-        finite: whether loss and gradient were finite in all processes; if not, the weights were left as they are.
+        finite: whether loss and gradient were finite in all processes; if not, the weights were left unchanged.
     """
 
     loss: LossTerms
@@ -28,20 +28,20 @@ class Update(NamedTuple):
 
 
 class TrainingStep:
-    """Forward, loss, backward, clipping, optimizer, moving average. Nothing in it waits for the device.
+    """Forward pass, loss, backward pass, gradient clipping, optimizer, moving average; never waits for the device.
 
     Args:
-        model: holds the weights.
-        criterion: takes the outputs, coarse to fine, and the target.
-        optimizer: a fused one: it skips the update on the device if its ``found_inf`` is set.
-        clip_norm: the gradient's L2 norm is clipped to this.
-        precision: arithmetic of the network; the loss is float32.
-        ema: follows the weights after each update.
-        network: what the batch goes through in place of ``model``: the same weights, compiled or distributed.
-        group: the processes that share the batch.
+        model: owns the weights.
+        criterion: computes the loss from the outputs, coarse to fine, and the target.
+        optimizer: must be fused, because only fused optimizers skip an update on the device (``found_inf``).
+        clip_norm: the L2 norm of the gradient is clipped to this.
+        precision: precision of the forward pass; the loss is computed in float32.
+        ema: moving average of the weights, updated after each step.
+        network: called in place of ``model``; shares its weights but is compiled or distributed.
+        group: the processes that share the global batch.
 
     Attributes:
-        scaler: scales the loss in fp16; its state belongs into a checkpoint.
+        scaler: scales the loss in fp16; its state belongs in a checkpoint.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class TrainingStep:
 
         Args:
             batch: ``input`` and ``target``, float32 (N, 3, H, W) in [0, 1], on any device.
-            weight: of this process's mean loss in the mean over processes.
+            weight: weight of this process's loss in the mean over all processes.
         """
         self.optimizer.zero_grad()
         loss = self._accumulate(batch, weight)
         return self._update(loss)
 
     def _accumulate(self, batch: Mapping[str, Tensor], weight: float) -> LossTerms:
-        """Add the gradient of one batch to what the parameters have; returns its weighted loss, detached."""
+        """Accumulate the gradient of one batch; returns its weighted loss, detached."""
         input, target = (batch[key].to(self.device, non_blocking=True) for key in ("input", "target"))
         with autocast(self.precision, self.device):
             outputs = self.network(input)
@@ -86,7 +86,7 @@ class TrainingStep:
         self.scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         finite = self.group.mean((loss.total + grad_norm) * 0) == 0
-        # Not GradScaler.step, which looks at the gradient alone: what is reported as skipped is what was skipped.
+        # GradScaler.step would check the gradient alone. This skips exactly the updates that are reported as skipped.
         self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()
         self.optimizer.step()
         self.scaler.update()

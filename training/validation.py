@@ -1,4 +1,4 @@
-"""Scoring the validation sets during training."""
+"""Validation during training."""
 
 from statistics import mean
 
@@ -26,13 +26,15 @@ def validate(
     step: int,
     stop: StopSignal,
 ) -> float | None:
-    """Score every validation set, draw its curves and first images, and return the mean of the sets' PSNR in dB.
+    """Score every validation set and write its curves and first images to TensorBoard.
 
-    An image that cannot be read is named on stderr and left out. None when told to stop: the validation is then done
-    again after resuming.
+    An image that cannot be read is reported on stderr and left out of the mean.
+
+    Returns:
+        The mean PSNR over the sets in dB, or None if ``stop`` was received; the validation is repeated after resuming.
 
     Raises:
-        InputError: of a set no image can be read.
+        InputError: none of the images of a set can be read.
     """
     model.eval()
     parts = config.data.validation or config.data.test
@@ -54,7 +56,7 @@ def validate(
         if group.is_main:
             report_failures(failures)
         if not scores:
-            group.refuse(f"{name}: none of its {len(results)} images can be validated on")
+            group.refuse(f"{name}: none of the {len(results)} validation images can be read; see the warnings above")
         means = summary(results)["restored"]
         set_psnrs.append(means["psnr"])
         if curves is not None:

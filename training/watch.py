@@ -1,4 +1,4 @@
-"""What happens between two points of the curves: losses, skipped steps, throughput, broken images."""
+"""Monitoring: mean losses, skipped steps and throughput between two points of the curves, and broken images."""
 
 import contextlib
 import sys
@@ -17,13 +17,13 @@ from utils.errors import listed, printable
 
 Batch = TypeVar("Batch")
 
-LAG = 1  # updates until the count of skipped ones is read: the device always has the next update in its queue
+LAG = 1  # updates after which the count of skipped ones is read, so that the device always has the next one queued
 
 
 class TimedLoader(Generic[Batch]):
-    """Iterates over ``loader`` and adds up the seconds that the training loop waits for the next batch.
+    """Iterates over ``loader`` and measures how long the training loop waits for batches.
 
-    A GPU still computes while the loop waits, so this is an upper bound of its idle time.
+    A GPU may still be computing while the loop waits, so this is an upper bound on its idle time.
     """
 
     def __init__(self, loader: Iterable[Batch]) -> None:
@@ -31,26 +31,27 @@ class TimedLoader(Generic[Batch]):
         self.seconds = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        start = time.perf_counter()  # starting the workers, or an epoch, is waiting too
+        start = time.perf_counter()  # includes the start of the workers and of each epoch
         for batch in self.loader:
             self.seconds += time.perf_counter() - start
             yield batch
             start = time.perf_counter()
 
     def take(self) -> float:
-        """The seconds since the last call."""
+        """The seconds spent waiting since the last call."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
 
 class Meter:
-    """Collects updates on the device until a point of the curves is drawn; no step waits for an earlier one.
+    """Accumulates the figures of the updates on the device and reads them once per point of the curves.
 
-    An update whose loss or gradient is not finite counts as skipped only.
+    An update whose loss or gradient is not finite is counted as skipped and enters no mean.
 
     Args:
-        max_skipped: so many skipped updates in a row are a problem.
-        loader: gives the batches.
+        group: the processes that train together.
+        max_skipped: the run must end after this many skipped updates in a row.
+        loader: the loader of the batches, for the time spent waiting.
     """
 
     def __init__(self, group: Group, max_skipped: int, loader: TimedLoader) -> None:
@@ -60,15 +61,16 @@ class Meter:
         self.in_a_row = torch.zeros((), device=group.device)
         self.finite_in_epoch = torch.zeros((), device=group.device)
         self.names: deque[Sequence[str]] = deque(maxlen=max_skipped)
-        self.counts: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()  # of skipped updates in a row, on the host
+        self.counts: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()  # skipped updates in a row, on the host
         self.count = self.images = self.in_epoch = 0
         self.start = time.perf_counter()
 
     def add(self, update: Update, batch: Mapping[str, Any]) -> str | None:
-        """Note an update and the images of its batch.
+        """Add an update and the images of its batch.
 
         Returns:
-            Why the run has to end: too many skipped updates in a row, noticed ``LAG`` updates late; else None.
+            Why the run must end: too many skipped updates in a row, reported ``LAG`` updates late. None if it can
+            continue.
         """
         self.sums += torch.where(update.finite, torch.stack([*update.loss, update.grad_norm]), 0)
         self.finite += update.finite
@@ -78,16 +80,21 @@ class Meter:
         self.images += len(batch["name"])
         self.count += 1
         self.in_epoch += 1
-        # Copied now and read later: by then the device has long computed it.
+        # Copy now and read later, when the device has long computed it.
         self.counts.append((self.in_a_row.to("cpu", non_blocking=True), self._event()))
         return self._too_many(*self.counts.popleft()) if len(self.counts) > LAG else None
 
     def end_epoch(self, steps: int) -> str | None:
-        """Wait for the device; returns why the run has to end: too many updates, or all ``steps``, were skipped."""
+        """Wait for the device.
+
+        Returns:
+            Why the run must end: too many updates in a row, or all ``steps`` of the epoch, were skipped. None if it
+            can continue.
+        """
         while self.counts:
             if problem := self._too_many(*self.counts.popleft()):
                 return problem
-        all_skipped = steps == self.in_epoch and self.finite_in_epoch.item() == 0  # not after resuming within it
+        all_skipped = steps == self.in_epoch and self.finite_in_epoch.item() == 0  # unless resumed within it
         self.finite_in_epoch.zero_()
         self.in_epoch = 0
         return f"no step of the epoch had a finite loss and gradient; {self._advice()}" if all_skipped else None
@@ -108,18 +115,18 @@ class Meter:
 
     def _advice(self) -> str:
         names = list(dict.fromkeys(name for batch in self.names for name in batch))
-        images = listed(names, "image(s) of their batches")
+        images = listed(names, "image(s) of these batches")
         return f"lower train.lr, or check {images} (train.max_skipped is {self.max_skipped})"
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The block does not count as training time."""
+        """Exclude the block from the training time."""
         start = time.perf_counter()
         yield
         self.start += time.perf_counter() - start
 
     def take(self) -> dict[str, float]:
-        """The means since the last call, under the curves' names; loss and norm are left out if nothing was finite."""
+        """The means since the last call, by curve; without losses and gradient norm if all updates were skipped."""
         sums = self.group.mean(self.sums.clone())
         *means, finite = torch.cat([sums, self.finite[None]]).tolist()
         seconds = time.perf_counter() - self.start
@@ -135,11 +142,12 @@ class Meter:
         return values
 
 
-def note_broken(batch: Mapping[str, Any], known: dict[str, str], max_broken: int, group: Group) -> str | None:
-    """Add the broken images that any process met to ``known`` and warn of new ones.
+def record_broken(batch: Mapping[str, Any], known: dict[str, str], max_broken: int, group: Group) -> str | None:
+    """Add the broken images found by any process to ``known``, and warn about each new one.
 
     Returns:
-        Why the run has to end: more than ``max_broken`` of them, or a batch without a readable image; else None.
+        Why the run must end: more than ``max_broken`` broken images, or a batch without any readable image. None if
+        it can continue.
     """
     everywhere = group.gather([(batch["broken"], "input" in batch)])
     for broken, _ in everywhere:

@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically, rotated, and read without executing anything they contain."""
+"""Checkpoint files: written atomically, rotated, and read without executing any code stored in them."""
 
 import contextlib
 import os
@@ -17,28 +17,28 @@ from utils.errors import InputError
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep: int = 1) -> None:
-    """Save tensors, numbers and text atomically: ``path`` holds either the old checkpoint or the new one.
+    """Save tensors, numbers and text atomically: ``path`` contains either the old checkpoint or the new one.
 
-    The last ``keep - 1`` checkpoints stay beside it, see ``kept_checkpoints``.
+    The ``keep - 1`` checkpoints before it are kept under the names listed in ``kept_checkpoints``.
 
     Raises:
-        OSError: the file cannot be written; the old checkpoint is untouched.
+        OSError: the file cannot be written; the old checkpoint is unchanged.
     """
 
     def write(file: BinaryIO) -> None:
         try:
             torch.save(dict(checkpoint), file)
-        except RuntimeError as error:  # torch reports a full disk as an unexpected file position
+        except RuntimeError as error:  # torch reports a full disk as an unexpected position
             raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
 
     replace_file(Path(path), write, keep)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object], keep: int = 1) -> None:
-    """Write a temporary file, flush it to disk and rename it to ``path``; parent folders are created.
+    """Write a temporary file, flush it to disk and rename it to ``path``, creating parent folders as needed.
 
     Raises:
-        OSError: as ``save_checkpoint``; it names ``path``.
+        OSError: see ``save_checkpoint``; its ``filename`` is set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -60,7 +60,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], keep: int = 1)
 
 
 def kept_checkpoints(path: Path) -> list[Path]:
-    """The checkpoints that exist, newest first: last.pt, last.previous.pt, last.previous2.pt, ..."""
+    """The existing checkpoints, newest first: last.pt, last.previous.pt, last.previous2.pt, ..."""
     older = [(int(match[1] or 1), file) for file in path.parent.glob("*") if (match := _match_previous(path, file))]
     return [path] * path.exists() + [file for _, file in sorted(older)]
 
@@ -70,7 +70,7 @@ def _match_previous(path: Path, file: Path) -> re.Match | None:
 
 
 def _rotate(path: Path, keep: int) -> None:
-    """Shift the older checkpoints by one and link ``path`` as the newest of them."""
+    """Rename the older checkpoints by one position and link ``path`` as the newest of them."""
     older = [file for file in kept_checkpoints(path) if file != path]
     staying = max(0, keep - 2)
     for file in older[staying:]:
@@ -86,7 +86,7 @@ def _rotate(path: Path, keep: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush the rename as well, where the system supports it."""
+    """Flush the rename to disk, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -96,32 +96,32 @@ def _sync_folder(folder: Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU; only tensors, numbers, text and containers of them are accepted.
+    """Load a checkpoint onto the CPU, accepting only tensors, numbers, text and containers of these.
 
     Raises:
-        InputError: the file is missing, damaged, contains anything else, or has no state dict under "model".
+        InputError: the file is missing or damaged, contains other objects, or has no state dict under "model".
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the protocol of a foreign pickle, which is then refused
+            warnings.simplefilter("ignore")  # about the protocol of a foreign pickle, which is rejected below
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such weights file") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: a folder, not a weights file") from None
+        raise InputError(f"{path}: is a folder; expected a weights file") from None
     except PermissionError:
         raise InputError(f"{path}: permission denied") from None
     except pickle.UnpicklingError as error:
         if re.search("GLOBAL|reduce|instantiate", str(error)):
             raise InputError(
-                f"{path}: refused, because loading it could run code stored in the file; "
-                "a checkpoint holds tensors, numbers and text only"
+                f"{path}: not loaded, because it could run code stored in the file; "
+                "a checkpoint may contain only tensors, numbers and text"
             ) from None
-        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
+        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError):
-        raise InputError(f"{path}: not a PyTorch checkpoint, or a damaged one") from None
+        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged") from None
     if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("model")):
-        raise InputError(f'{path}: not a checkpoint of this project or the authors\' (no state dict under "model")')
+        raise InputError(f'{path}: no state dict under "model"; expected a checkpoint of this project or the authors')
     return checkpoint
 
 

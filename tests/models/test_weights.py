@@ -63,10 +63,10 @@ class Payload:
 @pytest.mark.parametrize(
     "writer, words",
     [
-        (torch.save, "refused, because loading it could run code"),
+        (torch.save, "not loaded, because it could run code"),
         (
             lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2)),
-            "refused, because loading it could run code",
+            "not loaded, because it could run code",
         ),
         (lambda value, path: path.write_bytes(pickle.dumps(value)), "not a PyTorch checkpoint"),
     ],

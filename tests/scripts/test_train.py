@@ -181,7 +181,7 @@ def test_a_run_does_not_start_or_go_on_with_wrong_weights(trained, tmp_path):
     assert not (tmp_path / "out").exists()
     run = tmp_path / "run" / "checkpoints"
     run.mkdir(parents=True)
-    for change, word in ((nan, "not finite"), ({"optimizer": None}, "optimizer is no table")):
+    for change, word in ((nan, "not finite"), ({"optimizer": None}, "optimizer is not a mapping")):
         torch.save(last | change, run / "last.pt")
         before = (run / "last.pt").read_bytes()
         assert_refused(train_tiny(root, tmp_path / "run", "--resume=auto"), run / "last.pt", word)

@@ -133,7 +133,7 @@ def test_another_batch_size_drops_no_point_of_the_curves(run):
 def test_other_validation_sets_choose_the_best_anew(run):
     result = resumed(run, "--train.epochs=5", "--data.test.SOTS-Indoor.protocol=rgb")
     assert result.returncode == 0, result.stderr
-    assert "from step 13 on: best.pt: chosen anew" in result.stdout
+    assert "from step 13 on: best.pt: selection starts afresh" in result.stdout
     assert weights_of(run[1], "best.pt")["epoch"] == 5
 
 

@@ -105,7 +105,7 @@ def test_too_small_a_batch_is_refused(runs, tmp_path):
     root, *_ = runs
     train = [*ITS, "--data.root", root, "--output", tmp_path, *OPTIONS, "--train.batch_size=1"]
     result = run_to_the_end(command_of(f"{TORCHRUN} train.py", *train))
-    assert "train.batch_size: 1 images are too few for 2 processes" in result.stderr
+    assert "train.batch_size: 1 is less than one image for each of the 2 processes" in result.stderr
 
 
 def test_two_machines_have_the_losses_of_one_process(runs, tmp_path):

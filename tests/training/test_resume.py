@@ -50,7 +50,7 @@ def test_the_latest_checkpoints_are_kept_and_the_newest_sound_one_is_taken(tmp_p
     torch.save(nan, path)
     (tmp_path / "last.previous.pt").write_bytes(b"cut off")
     assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 4}
-    assert "last.pt: broken: 1 of the tensors in model are not finite; resuming from" in capsys.readouterr().err
+    assert "tensors in model not finite; resuming from" in capsys.readouterr().err
     assert epochs_kept(path) == [4, 3]
     path.unlink()
     assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 3}
@@ -67,16 +67,16 @@ def test_the_latest_checkpoints_are_kept_and_the_newest_sound_one_is_taken(tmp_p
 
 WRONG_STATES = {
     "optimizer is missing": lambda state: state.pop("optimizer"),
-    "progress.epoch is no number": lambda state: state["progress"].update(epoch="two"),
-    "progress is no table": lambda state: state.update(progress=[1, 2]),
+    "progress.epoch is not a number": lambda state: state["progress"].update(epoch="two"),
+    "progress is not a mapping": lambda state: state.update(progress=[1, 2]),
     "progress is missing": lambda state: state.pop("progress"),
     "random is missing": lambda state: state.pop("random"),
-    "optimizer.state is no table": lambda state: state["optimizer"].update(state=3),
-    "embed.weight has the shape": lambda state: state["model"].update({"embed.weight": torch.zeros(2)}),
+    "optimizer.state is not a mapping": lambda state: state["optimizer"].update(state=3),
+    "embed.weight has shape": lambda state: state["model"].update({"embed.weight": torch.zeros(2)}),
     "embed.bias is missing": lambda state: state["model"].pop("embed.bias"),
-    "in optimizer are not finite": lambda state: state["optimizer"].update(state={0: torch.tensor(float("nan"))}),
+    "in optimizer not finite": lambda state: state["optimizer"].update(state={0: torch.tensor(float("nan"))}),
     "cannot resume": lambda state: state["optimizer"].update(param_groups=[{"params": [0, 1]}]),
-    "not a checkpoint of this project": lambda state: state["model"].update({"embed.bias": "text"}),
+    "expected a checkpoint of this project": lambda state: state["model"].update({"embed.bias": "text"}),
 }
 
 
@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(many, tmp_path):
     last.write_bytes(last.read_bytes()[:5000])
     resumed = train_tiny(root, tmp_path, *OPTIONS, "--resume", "auto")
     assert resumed.returncode == 0, resumed.stderr
-    assert "last.pt: not a PyTorch checkpoint, or a damaged one; resuming from" in resumed.stderr
+    assert "last.pt: not a PyTorch checkpoint, or damaged; resuming from" in resumed.stderr
     assert "at epoch 2, step 0" in resumed.stdout
     assert_same_run(weights_of(tmp_path), weights_of(whole))
 

@@ -74,7 +74,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overfl
     result = train_tiny(tmp_path / "data", tmp_path / "run", *options)
     assert result.returncode == 0, result.stderr
     warnings = [line for line in result.stderr.splitlines() if "skipped" in line]
-    expected = [f"warning: 2 of the 8 steps up to step {step} were skipped" for step in (8, 16)]
+    expected = [f"warning: skipped 2 of the 8 steps up to step {step}" for step in (8, 16)]
     assert [line.rsplit(":", 1)[0] for line in warnings] == expected
     last = weights_of(tmp_path / "run")
     assert all(value.isfinite().all() for value in last["model"].values())
