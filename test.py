@@ -36,7 +36,7 @@ from utils.compiling import compiled_for_common_sizes
 from utils.config import TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
-from utils.files import write_whole
+from utils.files import write_atomically
 from utils.precision import Precision, supported
 from utils.versions import versions
 
@@ -163,7 +163,7 @@ def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
         if name not in unscored
     }
     metrics = {"sets": scored, **({"average": average(scored)} if sets.averaged and not unscored else {}), **about}
-    write_whole(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     print(write_tables(output, metrics))
     cost = f"{about['parameters']:,} parameters, {about['gmacs_256x256']:.2f} GMACs at 256x256"
     print(f"{cost}; {about['versions']['device']}; written to {output}")

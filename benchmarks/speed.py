@@ -31,7 +31,7 @@ from training.step import TrainingStep
 from utils.cli import ScriptParser
 from utils.compiling import compiled
 from utils.errors import run_script
-from utils.files import write_whole
+from utils.files import write_atomically
 from utils.memory_format import memory_format
 from utils.precision import Precision, autocast
 
@@ -80,7 +80,7 @@ def main() -> None:
             print(table(measured), "\n")
             rows += [{"blocks": blocks, "kind": kind, "batch": batch, **row} for row in measured]
     if args.json is not None:
-        write_whole(args.json, json.dumps(rows, indent=2) + "\n")
+        write_atomically(args.json, json.dumps(rows, indent=2) + "\n")
 
 
 def started(model: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import InputError
-from utils.files import write_whole
+from utils.files import write_atomically
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # A JPEG or PNG cut off in the middle still decodes, to an image with a grey rest: look for its end marker, which
@@ -81,7 +81,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     ok, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise InputError(f"{path}: an image cannot be written as {path.suffix}")
-    write_whole(path, content.tobytes())
+    write_atomically(path, content.tobytes())
 
 
 class Header(NamedTuple):

@@ -9,7 +9,7 @@ from statistics import mean, median
 
 from evaluation.scoring import Failure, Score, scored_and_failed
 from utils.config import PublishedScore, TestSetConfig
-from utils.files import write_whole
+from utils.files import write_atomically
 
 # Metrics in the order of the table's columns: heading and decimals.
 METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
@@ -82,4 +82,4 @@ def write_scores(path: Path, results: Mapping[str, Sequence[Score | Failure]], p
         for score in of_set:
             values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
             table.writerow([name, protocols[name], score.name, *values, score.seconds])
-    write_whole(path, text.getvalue())
+    write_atomically(path, text.getvalue())

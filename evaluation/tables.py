@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evaluation.results import METRICS
-from utils.files import write_whole
+from utils.files import write_atomically
 
 
 def table_rows(metrics: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
@@ -75,5 +75,5 @@ def write_tables(folder: Path, metrics: Mapping[str, dict]) -> str:
         text = render(heading, rows)
         if suffix != "csv" and notes:
             text += "\n\n" + "\n\n".join(notes)
-        write_whole(folder / f"table.{suffix}", text + "\n")
+        write_atomically(folder / f"table.{suffix}", text + "\n")
     return "\n".join([as_text(heading, rows), *notes])

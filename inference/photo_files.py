@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from data.images import MAX_MEGAPIXELS, SUFFIXES
 from utils.errors import InputError
-from utils.files import write_whole
+from utils.files import write_atomically
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 FORMATS[".tiff"] = FORMATS[".tif"]
@@ -130,7 +130,7 @@ def write_photograph(path: str | Path, photograph: Photograph) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     deep = photograph.colour.dtype == np.uint16
     encode = _encoded_deep if deep else _encoded
-    write_whole(path, encode(path, photograph))
+    write_atomically(path, encode(path, photograph))
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from utils.compiling import compiled
 from utils.config import Config
 from utils.distributed import Group
 from utils.errors import InputError
-from utils.files import write_whole
+from utils.files import write_atomically
 from utils.memory_format import memory_format
 from utils.precision import supported
 from utils.versions import git_commit, versions
@@ -237,7 +237,7 @@ class Run:
         current = self.output / "config.yaml"
         if changes and current.exists():
             os.replace(current, self.output / f"config.until_step_{self.progress['step']}.yaml")
-        write_whole(current, self.config.to_yaml())
+        write_atomically(current, self.config.to_yaml())
         start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "step": self.progress["step"],

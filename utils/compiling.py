@@ -1,4 +1,4 @@
-"""torch.compile where it helps, out of the way where it does not."""
+"""torch.compile where it pays off, with a fallback to eager mode where it fails."""
 
 import contextlib
 import sys
@@ -10,22 +10,23 @@ from torch import Tensor, nn
 
 Network = Callable[[Tensor], list[Tensor]]
 
-OFTEN = 4  # images of a size before the network is compiled for it
-MOST_SIZES = 4
+MIN_IMAGES = 4  # the network is compiled for a size once more images than this have had it
+MAX_SIZES = 4  # the network is compiled for at most this many sizes
 
 
 def compiled(network: nn.Module, frozen: bool = False) -> Network:
-    """The network's forward, compiled at its first call for each shape; its weights and their names stay what they are.
+    """The network's forward pass, compiled on the first call for each shape; parameters keep their names.
 
-    Where it cannot be compiled (no C++ compiler on the CPU, for one), a warning says so once and the network is called
-    as it is.
+    If compilation fails (on the CPU, for example, without a C++ compiler), a warning is printed once and the network
+    runs in eager mode.
 
     Args:
-        frozen: take the weights for constants, for evaluation.
+        network: the network to compile.
+        frozen: treat the weights as constants, for evaluation.
     """
     fast: Network = torch.compile(network, dynamic=False, options={"freezing": frozen})
-    # The backward pass is compiled together with the forward, so that a failure is met here and not in the loop.
-    with contextlib.suppress(AttributeError):  # an older torch, which does so wherever it can
+    # Compile the backward pass together with the forward pass, so that a failure is caught below, not in the loop.
+    with contextlib.suppress(AttributeError):  # older torch versions do this wherever they can
         torch._functorch.config.force_non_lazy_backward_lowering = True
 
     def forward(x: Tensor) -> list[Tensor]:
@@ -35,9 +36,9 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
         try:
             return fast(x)
         except Exception as error:
-            outputs = network(x)  # what is wrong with the input fails here as well
+            outputs = network(x)  # raises if the input, not the compiler, is at fault
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            print(f"warning: the network runs uncompiled, compiling it failed: {lines[0][:200]}", file=sys.stderr)
+            print(f"warning: compiling the network failed, running in eager mode: {lines[0][:200]}", file=sys.stderr)
             fast = network
             return outputs
 
@@ -45,16 +46,16 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
 
 
 def compiled_for_common_sizes(network: nn.Module) -> Network:
-    """The network in eval mode, compiled for the few sizes that come often; other images go through it as they are.
+    """The network in eval mode, compiled for a few frequent sizes; images of other sizes run in eager mode.
 
-    A compilation takes a minute or more. One that leaves the sizes open takes longer than several for given sizes and
-    is done again for some of them (docs/performance.md), so that it does not pay.
+    A compilation takes a minute or more. Dynamic shapes do not pay off: compiling them takes longer than compiling
+    several fixed sizes, and some sizes still trigger a recompilation (docs/performance.md).
     """
     fast, seen = compiled(network, frozen=True), Counter()
 
     def forward(x: Tensor) -> list[Tensor]:
         seen[x.shape] += 1
-        common = [shape for shape, count in seen.items() if count > OFTEN]  # in the order in which they first came
-        return fast(x) if x.shape in common[:MOST_SIZES] else network(x)
+        common = [shape for shape, count in seen.items() if count > MIN_IMAGES]  # ordered by first appearance
+        return fast(x) if x.shape in common[:MAX_SIZES] else network(x)
 
     return forward

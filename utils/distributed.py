@@ -1,4 +1,4 @@
-"""Several processes, one for each GPU, as torchrun starts them; a process that was started alone is a group of one."""
+"""The process group: one process per GPU under torchrun, or a single process."""
 
 import contextlib
 import os
@@ -14,15 +14,15 @@ from tqdm import tqdm
 
 from utils.errors import InputError
 
-# Keeps the group until the process ends. DistributedDataParallel would let go of it last, under Python's lock: gloo
-# then waits for a thread of its own, which waits for that lock if it has not yet put away the last exchange, and the
-# run never ends (seen once).
+# Keeps the process group alive until the process exits. Otherwise DistributedDataParallel drops the last reference to
+# it while holding the GIL. gloo then joins its worker thread, which waits for the GIL if it is still cleaning up after
+# the last collective: a deadlock at the end of the run, seen once.
 _joined: list[dist.ProcessGroup] = []
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a run, of which this one is number ``rank`` of ``size`` and computes on ``device``."""
+    """The ``size`` processes of a run, seen from the one with number ``rank``, which computes on ``device``."""
 
     rank: int
     size: int
@@ -30,11 +30,11 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in some process; each of them has to ask."""
+        """Whether the flag is set in any process; all processes must call this."""
         if self.size == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -42,13 +42,13 @@ class Group:
         return bool(flags)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over processes."""
+        """The mean over all processes, which must all call this."""
         if self.size > 1:
             dist.all_reduce(values)
         return values / self.size
 
     def gather(self, items: list) -> list:
-        """What was dealt out as ``items[rank::size]``, together again, in every process."""
+        """Reassemble, in every process, a list of which each process holds ``items[rank::size]``."""
         if self.size == 1:
             return items
         shards: list[list] = [[] for _ in range(self.size)]
@@ -59,16 +59,16 @@ class Group:
         return joined
 
     def refuse(self, message: str) -> NoReturn:
-        """End every process, each of which calls this, for bad input; the main one says why."""
+        """End all processes because of bad input; all must call this, and the main process reports ``message``."""
         if self.size > 1:
-            dist.barrier()  # what the main process had to save before it came here is saved
+            dist.barrier()  # wait until the main process has saved its checkpoint
         if self.is_main:
             raise InputError(message)
         sys.exit(2)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process goes through the block before the others enter it."""
+        """Run the block in the main process first, then in the others."""
         if self.size > 1 and not self.is_main:
             dist.barrier()
         yield
@@ -77,14 +77,14 @@ class Group:
 
 
 def join_group() -> Group:
-    """The group that torchrun's environment variables describe, or this process alone."""
+    """Join the process group described by torchrun's environment variables; without them, a group of one."""
     has_gpu = torch.cuda.is_available()
     if "RANK" not in os.environ:
         return Group(0, 1, torch.device("cuda" if has_gpu else "cpu"))
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)
-    # After a restart torchrun's store still has the addresses of the processes before: take none of them for ours.
+    # After a restart, torchrun's store still contains the addresses of the previous processes: use a fresh prefix.
     store, rank, size = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     backend = "cpu:gloo,cuda:nccl" if has_gpu else "gloo"
@@ -94,11 +94,11 @@ def join_group() -> Group:
 
 
 def leave_group() -> None:
-    """Take leave of the others; the last thing that each process does with them."""
+    """Destroy the process group; no collective may follow."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def progress_bar(group: Group, *args, **options) -> tqdm:
-    """A bar in the main process alone, and only in a terminal."""
+    """A tqdm progress bar, shown by the main process only and only in a terminal."""
     return tqdm(*args, disable=None if group.is_main else True, **options)

@@ -1,15 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes."""
 
 import contextlib
 import os
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file so that ``path`` never holds half of it; text as UTF-8, what is no text in it as escapes.
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that ``path`` is never half-written; text is encoded as UTF-8, undecodable bytes as escapes.
 
     Raises:
-        OSError: it cannot be written, and names the file; what was there before is still there.
+        OSError: the file cannot be written; its ``filename`` is ``path``, and an existing file is unchanged.
     """
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
@@ -17,7 +17,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
-    except OSError as error:  # that of a full disk has no name
+    except OSError as error:  # the error for a full disk names no file
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with contextlib.suppress(OSError):

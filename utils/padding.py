@@ -1,13 +1,13 @@
-"""Making images larger at the right and the bottom."""
+"""Padding at the bottom and right."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def extend(x: Tensor, height: int, width: int) -> Tensor:
-    """Extend (..., C, H, W) to (..., C, height, width), at least H and W, at the bottom and the right.
+    """Pad (..., C, H, W) at the bottom and right to (..., C, height, width), with height >= H and width >= W.
 
-    By reflection as far as an image can be reflected (a side less one pixel), then by repeating the border.
+    Pads by reflection as far as that reaches (H - 1 rows, W - 1 columns), then replicates the border.
     """
     missing = [height - x.shape[-2], width - x.shape[-1]]
     reflected = [min(gap, side - 1) for gap, side in zip(missing, x.shape[-2:], strict=True)]

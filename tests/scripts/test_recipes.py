@@ -160,6 +160,6 @@ def test_what_is_wrong_with_a_base_is_named(tmp_path):
         assert_refused(run_script("train.py", "--config", own, "--output", tmp_path / "run"), *mentions)
 
     refused("base: gone.yaml", "gone.yaml", "cannot read")
-    refused("base: own.yaml", "own.yaml", "builds on itself")
+    refused("base: own.yaml", "own.yaml", "circular reference")
     (tmp_path / "below.yaml").write_text("train: {lrr: 1}")
     refused("base: below.yaml", "own.yaml", "lrr")
