@@ -74,7 +74,9 @@ WRONG_STATES = {
     "optimizer.state is not a mapping": lambda state: state["optimizer"].update(state=3),
     "embed.weight has shape": lambda state: state["model"].update({"embed.weight": torch.zeros(2)}),
     "embed.bias is missing": lambda state: state["model"].pop("embed.bias"),
-    "in optimizer not finite": lambda state: state["optimizer"].update(state={0: torch.tensor(float("nan"))}),
+    "in optimizer not finite": lambda state: state["optimizer"]["param_groups"][0].update(
+        lr=torch.tensor(float("nan"))
+    ),
     "cannot resume": lambda state: state["optimizer"].update(param_groups=[{"params": [0, 1]}]),
     "expected a checkpoint of this project": lambda state: state["model"].update({"embed.bias": "text"}),
 }
