@@ -43,6 +43,7 @@ from data.synthetic.photographs import photographs
 from data.transforms import PairedCropFlip, to_tensor
 from evaluation.tables import as_markdown
 from utils.cli import ScriptParser
+from utils.cpus import cpu_count
 from utils.errors import InputError, run_script
 from utils.signals import leave_signals_to_the_parent
 
@@ -268,7 +269,7 @@ def machine() -> str:
             break
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{model}, {len(os.sched_getaffinity(0))} core(s), {device}; "
+        f"{model}, {cpu_count()} core(s), {device}; "
         f"torch {torch.__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}"
     )
 

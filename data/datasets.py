@@ -1,6 +1,5 @@
 """Pairs of images as samples, and the loaders over them."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -16,6 +15,7 @@ from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.synthetic.degradations import DEGRADATIONS
 from data.transforms import PairedCropFlip, to_tensor
+from utils.cpus import cpu_count
 from utils.signals import leave_signals_to_the_parent
 
 REPLACEMENTS = 100  # draws for an image in the place of a broken one, before all are taken for broken
@@ -158,5 +158,4 @@ def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
 
 def _processes(num_workers: int) -> int:
     """No more than there are cores for: further ones only cost memory, and torch warns of them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(num_workers, cores)
+    return min(num_workers, cpu_count())

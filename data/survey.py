@@ -2,7 +2,6 @@
 
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from data.images import Header, image_header, read_image
 from data.layouts import Pair
+from utils.cpus import cpu_count
 from utils.errors import InputError, listed
 
 Found = TypeVar("Found")
@@ -48,7 +48,7 @@ def headers_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, He
 def appearances_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Appearance]:
     """Decode each image, on all cores, and return its ``appearance``."""
     spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), spawning) as pool:
+    with ProcessPoolExecutor(cpu_count(), spawning) as pool:
         return _of_each(appearance, pairs, pool, title)
 
 

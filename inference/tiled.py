@@ -11,6 +11,7 @@ Features of the current stage and encoder features for the skip connections are 
 runs the network. The rows of a block's input are freed as its output is written.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,6 +52,43 @@ class Window(NamedTuple):
         return x[..., top : top + self.bottom - self.top, left : left + self.right - self.left]
 
 
+def pins_memory(device: torch.device) -> bool:
+    """Whether copies between ``device`` and main memory go through page-locked memory, and so do not block the host."""
+    return device.type == "cuda" and torch.cuda.is_available()
+
+
+class Downloads:
+    """Copies tensors from ``device`` to main memory.
+
+    On CUDA each one is stored when the next has been issued, so that the host does not wait for the GPU between tiles.
+    On the CPU, ``add`` stores it at once.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.pinned = pins_memory(device)
+        self.pending: Callable[[], None] | None = None
+
+    def add(self, x: Tensor, store: Callable[[Tensor], None]) -> None:
+        """Call ``store`` with x in main memory, no later than in ``finish``."""
+        if not self.pinned:
+            return store(x.to("cpu"))
+        host = torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+        copied = torch.cuda.current_stream(x.device).record_event()
+
+        def finish() -> None:
+            copied.synchronize()
+            store(host)
+
+        self.finish()
+        self.pending = finish
+
+    def finish(self) -> None:
+        """Store what is pending."""
+        if self.pending is not None:
+            self.pending()
+            self.pending = None
+
+
 @dataclass
 class Features:
     """A feature map (1, C, H, W) that is computed or loaded window by window.
@@ -83,16 +121,34 @@ class StoredFeatures(Features):
     """
 
     def __init__(self, channels: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__(channels, height, width, self._read, self._release)
+        self.channels, self.height, self.width = channels, height, width
         self.dtype, self.device = dtype, device
+        self.downloads = Downloads(device)
         self.bands: list[Tensor | None] = [None] * -(-height // BAND)
+
+    # Methods where other features have attributes: bound methods in attributes would be reference cycles, whose tensors
+    # are not freed until the garbage collector runs.
+    def read(self, window: Window) -> Tensor:
+        """The features of ``window``, (1, C, h, w), float32 on the network's device."""
+        self.downloads.finish()
+        parts = [self.bands[index][rows, window.left : window.right] for index, rows in self._bands_of(window)]
+        size = (window.bottom - window.top, window.right - window.left, self.channels)
+        x = torch.cat(parts, out=torch.empty(size, dtype=self.dtype, pin_memory=pins_memory(self.device)))
+        return x.to(self.device, non_blocking=True).permute(2, 0, 1)[None].float()
+
+    def release(self, row: int) -> None:
+        """Free the bands that lie above ``row`` completely."""
+        for index in range(max(0, row) // BAND):
+            self.bands[index] = None
 
     def write(self, window: Window, x: Tensor) -> None:
         """Store x (1, C, h, w), the features of ``window``."""
         limit = torch.finfo(self.dtype).max
         # Promoted, because bf16 cannot represent float16's largest value.
         wide = x[0].permute(1, 2, 0).to(torch.promote_types(x.dtype, self.dtype))
-        x = wide.clamp(-limit, limit).to("cpu", self.dtype)
+        self.downloads.add(wide.clamp(-limit, limit).to(self.dtype), functools.partial(self._store, window))
+
+    def _store(self, window: Window, x: Tensor) -> None:
         for index, rows in self._bands_of(window):
             if self.bands[index] is None:
                 height = min(BAND, self.height - index * BAND)
@@ -102,6 +158,7 @@ class StoredFeatures(Features):
 
     def window_means(self, fraction: float) -> "StoredFeatures":
         """Local mean around each position, see ``models.layers.window_mean``."""
+        self.downloads.finish()
         means = StoredFeatures(self.channels, self.height, self.width, self.dtype, self.device)
         means.bands = [torch.empty_like(band) for band in self.bands]
         for first in range(0, self.channels, PLANES):
@@ -110,17 +167,6 @@ class StoredFeatures(Features):
             for band, rows in zip(means.bands, mean.split(BAND), strict=True):
                 band[..., first : first + PLANES] = rows
         return means
-
-    def _read(self, window: Window) -> Tensor:
-        parts = [
-            self.bands[index][rows, window.left : window.right].to(self.device)
-            for index, rows in self._bands_of(window)
-        ]
-        return torch.cat(parts).permute(2, 0, 1)[None].float()
-
-    def _release(self, row: int) -> None:
-        for index in range(max(0, row) // BAND):
-            self.bands[index] = None
 
     def _bands_of(self, window: Window) -> Iterator[tuple[int, slice]]:
         """Indices of the bands that overlap a window, each with the overlapping rows."""
@@ -167,13 +213,13 @@ def doubled(function: Callable[[Tensor], Tensor], channels: int, source: Feature
     return Features(channels, height, width, read, lambda row: source.release(row // 2 - 1))
 
 
-def upsampled(source: Features, height: int, width: int) -> Features:
-    """``models.layers.upsample`` to height x width; every window uses the sampling grid of the whole map."""
+def upsampled(source: Features, height: int, width: int, device: torch.device) -> Features:
+    """``models.layers.upsample`` to height x width, on ``device``; every window uses the whole map's sampling grid."""
 
     def grid(first: int, last: int, length: int, full: int) -> tuple[int, int, Tensor, Tensor, Tensor]:
         """Along one axis, for positions [first, last): source indices [start, end), neighbours from start, weight."""
         step = (length - 1) / max(1, full - 1)
-        position = torch.arange(first, last, dtype=torch.float64) * step
+        position = torch.arange(first, last, dtype=torch.float64, device=device) * step
         lower = position.long().clamp(max=length - 1)
         upper = (lower + 1).clamp(max=length - 1)
         # The first of lower and the last of upper, without reading them.
@@ -184,9 +230,6 @@ def upsampled(source: Features, height: int, width: int) -> Features:
         top, bottom, above, below, down = grid(window.top, window.bottom, source.height, height)
         left, right, before, after, across = grid(window.left, window.right, source.width, width)
         x = source.read(Window(top, bottom, left, right))
-        above, below, down, before, after, across = (
-            item.to(x.device) for item in (above, below, down, before, after, across)
-        )
         x = torch.lerp(x[..., above, :], x[..., below, :], down[:, None])
         return torch.lerp(x[..., before], x[..., after], across)
 
@@ -256,11 +299,14 @@ class TiledForward:
 
         restored = torch.empty_like(image, device="cpu")
         residual = local(lambda x, z: x + model.heads[2](z), 1, c, x, z)
+        downloads = Downloads(self.device)
 
         def finish(core: Window) -> None:
-            restored[..., core.top : core.bottom, core.left : core.right] = residual.read(core).cpu()
+            target = restored[..., core.top : core.bottom, core.left : core.right]
+            downloads.add(residual.read(core), target.copy_)
 
         self._for_each_tile(residual, finish, self.leave_cost)
+        downloads.finish()
         return restored
 
     def _cnn_block(self, block: CNNBlock, source: Features) -> Features:
@@ -282,7 +328,9 @@ class TiledForward:
                 target.write(Window(*(side // size for side in core)), F.avg_pool2d(y, size))
 
         self._for_each_tile(entered, enter, self.enter_cost, margin=1)
-        scales = [upsampled(scale, height, width) for scale in self._pyramid(module, pooled)] if module else []
+        scales = (
+            [upsampled(scale, height, width, self.device) for scale in self._pyramid(module, pooled)] if module else []
+        )
 
         def leave(x: Tensor, *scales: Tensor) -> Tensor:
             y = gelu(last.conv1(x))
@@ -296,7 +344,7 @@ class TiledForward:
         """The outputs of the multi-scale module's attentions, coarse to fine, from the pooled features."""
         scales: list[Features] = []
         for x, scale_conv, attention in zip(pooled, module.convs, module.attentions, strict=True):
-            maps = [x, upsampled(scales[-1], x.height, x.width)] if scales else [x]
+            maps = [x, upsampled(scales[-1], x.height, x.width, self.device)] if scales else [x]
             convolved = local(lambda *maps, conv=scale_conv: conv(sum(maps)), 1, x.channels, *maps)
             y = self._stored(convolved, cost=0)
             if isinstance(attention, LocalAttentionModule):
@@ -338,7 +386,10 @@ class TiledForward:
 
     def _image(self, image: Tensor) -> Features:
         def read(window: Window) -> Tensor:
-            return image[..., window.top : window.bottom, window.left : window.right].to(self.device)
+            part = image[..., window.top : window.bottom, window.left : window.right]
+            if pins_memory(self.device) and not part.is_cuda:
+                part = part.contiguous().pin_memory()
+            return part.to(self.device, non_blocking=True)
 
         return Features(3, *image.shape[-2:], read)
 

@@ -16,6 +16,8 @@ WHOLE_BYTES = 32  # one forward pass over the whole image
 TILE_BYTES = 44  # one tile, with the margin read around it
 STORED_VALUES = 2.0  # values per pixel and channel held in main memory between tiles
 IMAGE_BYTES = 40  # per pixel: input and output images, float32
+LARGEST_TENSOR = 2  # values per pixel and channel: the decoder's concatenation at full size
+MAX_ELEMENTS = 2**31 - 1  # of a tensor, for kernels with 32-bit indices
 MAX_TILE, MIN_TILE = 1024, 128  # side in pixels; larger tiles are not faster
 # Largest image, in pixels, restored whole on the CPU. Tiles are as fast there, report progress and can be interrupted.
 CPU_WHOLE = MAX_TILE**2
@@ -71,19 +73,31 @@ def _restore(model: nn.Module, network: Network, image: Tensor, tile: int | None
     padded = extend(image, *(max(least, -(-side // multiple) * multiple) for side in (height, width)))
     device = next(model.parameters()).device
     restored = None
-    pixels = padded[:, 0].numel()
-    fits = WHOLE_BYTES * model.embed.out_channels * pixels < SHARE * free_memory(device)
-    if tile is None and fits and (device.type != "cpu" or pixels <= CPU_WHOLE * len(padded)):
-        try:
-            restored = network(padded.to(device))[-1]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            release_cached_memory()
+    if tile is None and _fits(model, padded, device):
+        restored = _restore_whole(network, padded, device)
     if restored is None:
         restored = torch.cat([_restore_in_tiles(model, one, tile, report) for one in padded.split(1)])
     report(1.0)
     return restored[..., :height, :width].to(image.device).float().clamp_(0, 1)
+
+
+def _fits(model: nn.Module, padded: Tensor, device: torch.device) -> bool:
+    """Whether a forward pass over the whole batch is expected to succeed and to be worthwhile."""
+    values = model.embed.out_channels * padded[:, 0].numel()
+    if LARGEST_TENSOR * values > MAX_ELEMENTS or WHOLE_BYTES * values >= SHARE * free_memory(device):
+        return False
+    return device.type != "cpu" or padded[0, 0].numel() <= CPU_WHOLE
+
+
+def _restore_whole(network: Network, padded: Tensor, device: torch.device) -> Tensor | None:
+    """The network's full-size output, or None if memory runs out."""
+    try:
+        return network(padded.to(device, non_blocking=True))[-1]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    release_cached_memory()
+    return None
 
 
 def _restore_in_tiles(model: nn.Module, image: Tensor, tile: int | None, report: Progress) -> Tensor:

@@ -20,6 +20,7 @@ from conftest import (
 )
 
 from benchmarks.speed import started
+from inference.whole import restore
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_weights
 from training.step import TrainingStep
@@ -46,6 +47,22 @@ def test_outputs_are_the_reference_values(released_file, monkeypatch):
     with torch.no_grad():
         outputs = model.to(DEVICE).eval()(formula_images(7).to(DEVICE))
     assert_outputs(outputs, np.load(REFERENCE / "irnext_n4.npz"), "eval_out")
+
+
+@pytest.mark.parametrize("mean_window", [None, 120 / 256])
+def test_tiles_give_what_the_whole_image_gives(mean_window, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    model = IRNeXt(num_blocks=2, channels=16, mean_window=mean_window).to(DEVICE).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("modulation", "_weight")):
+                parameter.normal_(std=0.3)  # an attention that does something
+    image = torch.rand(1, 3, 512, 640)
+    for device in ("cpu", DEVICE):
+        whole, tiled = (restore(model, image.to(device), tile=tile) for tile in (None, 96))
+        assert tiled.device == whole.device == image.to(device).device
+        assert (tiled - whole).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

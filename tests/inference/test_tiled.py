@@ -1,5 +1,6 @@
 """Restoring in tiles: the result is the whole image's, whatever the network, and memory may run out on the way."""
 
+import gc
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import skimage.data
 import torch
 from conftest import ROOT, released_state_dict
 
-from inference.tiled import TiledForward
+from inference.tiled import StoredFeatures, TiledForward
 from models import IRNeXt, build_model
 from models.released import rename
 
@@ -92,7 +93,7 @@ def test_half_precision_in_waiting_costs_less_than_a_grey_level():
 LIMITED = """
 import resource, sys, torch
 from pathlib import Path
-from inference.tiled import TiledForward
+from inference.tiled import StoredFeatures, TiledForward
 from test_tiled import IRNeXt, awake, photograph, psnr
 from inference.whole import restore
 torch.manual_seed(0)
@@ -123,3 +124,15 @@ def test_tiles_are_halved_where_memory_runs_out(way):
     accuracy, side = map(float, result.stdout.split())
     assert accuracy > 90
     assert way == "restore" or side < 512
+
+
+def test_stored_features_are_freed_without_the_garbage_collector():
+    model = awake(IRNeXt(num_blocks=1, channels=8, mean_window=0.5))
+    gc.collect()
+    gc.disable()
+    try:
+        with torch.inference_mode():
+            TiledForward(model, tile=64)(photograph(64, 128))
+        assert not [item for item in gc.get_objects() if type(item) is StoredFeatures]
+    finally:
+        gc.enable()

@@ -1,11 +1,14 @@
 """Restoring images of any size."""
 
+import weakref
+
 import cv2
 import pytest
 import skimage.data
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from inference.whole import restore
+from inference.whole import LARGEST_TENSOR, restore
 from models import IRNeXt
 from utils.padding import extend
 
@@ -84,3 +87,55 @@ def test_self_ensemble_is_the_mean_of_the_eight_views():
     assert (ensemble - restore(model, image)).abs().max() > 1e-3
     torch.testing.assert_close(restore(model, image.flip(-2), self_ensemble=True).flip(-2), ensemble)
     assert seen[-1] == 1
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the most elements that a tensor has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("channels, mean_window", [(8, None), (16, 120 / 256)])
+def test_the_largest_tensor_is_known(channels, mean_window):
+    model = IRNeXt(num_blocks=1, channels=channels, mean_window=mean_window).eval()
+    with LargestTensor() as largest, torch.inference_mode():
+        model(torch.rand(2, 3, 128, 64))
+    assert largest.elements == LARGEST_TENSOR * channels * 2 * 128 * 64
+
+
+def test_images_beyond_32_bit_indices_go_in_tiles_at_once(model, monkeypatch):
+    image = photograph(64, 96)
+    calls = []
+
+    def network(x: torch.Tensor) -> list[torch.Tensor]:
+        calls.append(x.shape)
+        return model(x)
+
+    for limit, whole in ((LARGEST_TENSOR * 8 * 64 * 96, 1), (LARGEST_TENSOR * 8 * 64 * 96 - 1, 0)):
+        monkeypatch.setattr("inference.whole.MAX_ELEMENTS", limit)
+        calls.clear()
+        assert psnr(restore(model, image, network=network), restore(model, image)) > 90
+        assert len(calls) == whole
+
+
+def test_cached_memory_is_released_when_the_failed_tensors_are_gone(model, monkeypatch):
+    """A network that runs out of memory; what CUDA would be told is noted."""
+    seen = []
+
+    def network(x: torch.Tensor) -> list[torch.Tensor]:
+        activations = torch.rand(1000)
+        seen.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(seen[0]() is None))
+    image = photograph(64, 96)
+    assert psnr(restore(model, image, network=network), restore(model, image)) > 90
+    assert seen[1] is True
