@@ -1,4 +1,4 @@
-"""Decoded images kept as files that are mapped into memory, so that each image is decoded once."""
+"""A cache of decoded images: memory-mapped files, so that each image is decoded only once."""
 
 import errno
 import hashlib
@@ -14,59 +14,59 @@ import numpy as np
 
 from data.images import read_image
 
-# What the cache leaves free where it is: checkpoints may lie on the same disk, and in /dev/shm the workers' batches do.
+# Disk space in bytes that the cache leaves free: checkpoints may share the disk, and the loader's batches /dev/shm.
 RESERVE = 2**30
 
 
 class DecodedCache:
-    """``read`` returns what ``read_image`` does, from a file in ``folder`` once the image has been decoded.
+    """Drop-in replacement for ``read_image`` that stores each decoded image in ``folder`` and reads it from there.
 
-    The files are mapped: of an image only the rows that are used are read, and all processes of a machine share what
-    is in memory of them. Any number of processes and runs may use a folder at the same time, and it can be deleted at
-    any time. An image that changed has another file; those of former ones stay.
+    The files are memory-mapped: only the rows that are accessed are read, and all processes on a machine share them
+    through the page cache. Any number of processes and runs may use the folder at the same time, and it can be deleted
+    at any time. A modified image gets a new file; files of earlier versions are not removed.
 
-    Where nothing more can be written, because the folder cannot be or less than RESERVE is free, stderr says so once
-    and images that have no file are decoded each time.
+    If the folder is not writable or less than ``RESERVE`` bytes are free, a warning is printed to stderr once, and
+    images that are not cached yet are decoded on every access.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.closed = multiprocessing.Value("b", False)  # shared with the loader's workers
+        self.read_only = multiprocessing.Value("b", False)  # shared with the loader's workers
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self._close(error)
+            self._stop_writing(error)
 
     def read(self, path: Path) -> np.ndarray:
-        """RGB (H, W, 3), uint8 or uint16, not to be written to.
+        """Return RGB (H, W, 3), uint8 or uint16; the array must not be modified.
 
         Raises:
             InputError: as ``read_image``.
         """
         try:
-            file = self._file_of(path)
+            file = self._cache_file(path)
         except OSError:
-            return read_image(path)  # which says what is wrong
+            return read_image(path)  # raises a descriptive error
         try:
             return np.load(file, mmap_mode="r")
-        except (OSError, ValueError, EOFError):  # not there yet, or cut off
+        except (OSError, ValueError, EOFError):  # not cached yet, or truncated
             image = read_image(path)
-        if not self.closed.value:
+        if not self.read_only.value:
             try:
                 self._write(file, image)
             except OSError as error:
-                self._close(error)
+                self._stop_writing(error)
         return image
 
-    def _file_of(self, path: Path) -> Path:
-        """A name that follows from all that decides about the pixels."""
+    def _cache_file(self, path: Path) -> Path:
+        """The cache file, named by a hash of everything that determines the decoded pixels."""
         status = os.stat(path)
         version = f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns} {cv2.__version__}"
         return self.folder / f"{hashlib.sha256(version.encode()).hexdigest()[:32]}.npy"
 
     def _write(self, file: Path, image: np.ndarray) -> None:
         if shutil.disk_usage(self.folder).free < RESERVE + image.nbytes:
-            raise OSError(errno.ENOSPC, f"less than {RESERVE / 2**30:.0f} GiB is free")
+            raise OSError(errno.ENOSPC, f"less than {RESERVE / 2**30:.0f} GiB free")
         temporary = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
         try:
             with open(temporary, "wb") as stream:
@@ -75,9 +75,12 @@ class DecodedCache:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _close(self, error: OSError) -> None:
-        with self.closed.get_lock():
-            first, self.closed.value = not self.closed.value, True
+    def _stop_writing(self, error: OSError) -> None:
+        with self.read_only.get_lock():
+            first, self.read_only.value = not self.read_only.value, True
         if first:
-            reason = error.strerror or error  # NumPy's own says how much of a file was written, and no more
-            print(f"data.cache: {self.folder}: {reason}; what is not in it is decoded each time", file=sys.stderr)
+            reason = error.strerror or error  # errors raised by NumPy have no strerror
+            print(
+                f"data.cache: {self.folder}: {reason}; images that are not cached yet are decoded on every access",
+                file=sys.stderr,
+            )

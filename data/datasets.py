@@ -1,4 +1,4 @@
-"""Pairs of images as samples, and the loaders over them."""
+"""The paired image dataset and its data loaders."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ from data.transforms import PairedCropFlip, to_tensor
 from utils.cpus import cpu_count
 from utils.signals import leave_signals_to_the_parent
 
-REPLACEMENTS = 100  # draws for an image in the place of a broken one, before all are taken for broken
+MAX_REPLACEMENTS = 100  # pairs tried in place of a broken one before the sample is given up
 
 
 class Sample(TypedDict):
-    """input and target: float32 (3, H, W) in [0, 1], absent where nothing could be read.
+    """One pair: input and target are float32 (3, H, W) in [0, 1], or absent if no pair could be read.
 
-    ``broken`` has what was met on the way: the file, and in one line what is wrong with it.
+    ``broken`` maps each file that could not be used to a one-line error message.
     """
 
     name: str
@@ -38,23 +38,26 @@ def to_8bit(image: Tensor) -> np.ndarray:
     return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of an image: (H, W, 3) -> (height, width, 3)."""
+def centre_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) -> (height, width, 3)."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
 
 class PairedImages(Dataset[Sample]):
-    """Samples from pairs of files: whole images, or with ``augment`` what that makes of them.
+    """Paired images as tensors: whole images, or augmented crops if ``augment`` is given.
 
-    An item is asked for by its index or, in training, by (epoch, index) from ``EpochSampler``; all that is drawn for
-    it follows from these and ``seed``. An image that cannot be read does not end the loading: in training another
-    pair takes its place, which is drawn in the same way, so that a resumed run draws the same.
+    Samples are indexed by an integer or, in training, by (epoch, index) from ``EpochSampler``. All randomness is
+    derived from (seed, epoch, index), so a resumed run draws the same samples. An unreadable image does not stop the
+    loader: in training, it is replaced by another pair, drawn from the same seed.
 
     Args:
-        degrade: a key of data.synthetic.degradations.DEGRADATIONS; the images are clean, and the inputs are made from
-            them after the augmentation.
-        read: gives the pixels of a file, uint8 or uint16 (H, W, 3).
+        pairs: the files to load.
+        augment: crops and flips a pair; None for whole images.
+        seed: base seed of the augmentation, the synthetic degradation and the replacements.
+        degrade: a key of data.synthetic.degradations.DEGRADATIONS. The images of ``pairs`` are then clean, and inputs
+            are synthesised from the augmented targets.
+        read: decodes a file to uint8 or uint16 (H, W, 3).
     """
 
     def __init__(
@@ -88,16 +91,16 @@ class PairedImages(Dataset[Sample]):
         yield index
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
-            yield from map(int, rng.integers(len(self.pairs), size=REPLACEMENTS))
+            yield from map(int, rng.integers(len(self.pairs), size=MAX_REPLACEMENTS))
 
     def _sample(self, pair: Pair, epoch: int, index: int) -> dict:
         input = self.read(pair.input)
         target = input if pair.target == pair.input else self.read(pair.target)
         sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (input, target)]
         if pair.centred:
-            target = centre(target, *input.shape[:2])
-        if input.shape != target.shape:  # a header can say something else than the pixels
-            raise BrokenImage(pair.input, f"it has {sizes[0]} pixels, but its target {pair.target} {sizes[1]}")
+            target = centre_crop(target, *input.shape[:2])
+        if input.shape != target.shape:  # the header may not match the pixel data
+            raise BrokenImage(pair.input, f"it is {sizes[0]} pixels, but its target {pair.target} is {sizes[1]}")
         if self.augment is None:
             input, target = to_tensor(input), to_tensor(target)
         else:
@@ -109,8 +112,8 @@ class PairedImages(Dataset[Sample]):
         return {"name": pair.name, "input": input, "target": target}
 
 
-def joined(samples: Sequence[Sample]) -> dict:
-    """The samples as a batch: names, input and target (N, 3, H, W), which are absent where one has none, and broken."""
+def collate(samples: Sequence[Sample]) -> dict:
+    """Merge samples into a batch; input and target (N, 3, H, W) are absent if any sample lacks them."""
     batch = {"name": [sample["name"] for sample in samples], "broken": {}}
     for sample in samples:
         batch["broken"] |= sample["broken"]
@@ -128,16 +131,16 @@ def train_loader(
     degrade: str | None = None,
     cache: str | None = None,
 ) -> DataLoader:
-    """Batches of augmented crops, float32 (N, 3, *crop_size), as ``sampler`` has them.
+    """Batches of augmented crops, float32 (N, 3, *crop_size) in [0, 1], in the order of ``sampler``.
 
-    ``cache`` is the folder of a ``DecodedCache``.
+    ``cache`` is the folder of a ``DecodedCache``; None decodes images on every access.
     """
     read = read_image if cache is None else DecodedCache(cache).read
     return DataLoader(
         PairedImages(pairs, PairedCropFlip(crop_size), seed, degrade, read),
         batch_sampler=sampler,
-        collate_fn=joined,
-        num_workers=_processes(num_workers),
+        collate_fn=collate,
+        num_workers=_worker_count(num_workers),
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
@@ -145,17 +148,17 @@ def train_loader(
 
 
 def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
-    """Whole images one by one, in the order of ``pairs``: float32 (1, 3, H, W); see ``Sample`` for broken ones."""
+    """Whole images in the order of ``pairs``, one per batch: float32 (1, 3, H, W) in [0, 1]."""
     return DataLoader(
         PairedImages(pairs),
         batch_size=1,
-        collate_fn=joined,
-        num_workers=min(_processes(num_workers), len(pairs)),
+        collate_fn=collate,
+        num_workers=min(_worker_count(num_workers), len(pairs)),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
     )
 
 
-def _processes(num_workers: int) -> int:
-    """No more than there are cores for: further ones only cost memory, and torch warns of them."""
+def _worker_count(num_workers: int) -> int:
+    """At most one worker per available core: more only cost memory, and torch warns about them."""
     return min(num_workers, cpu_count())

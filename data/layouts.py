@@ -1,15 +1,15 @@
-"""How data sets name their files, and which input goes with which target.
+"""File layouts of the published data sets, and how inputs are matched to their targets.
 
-A layout is a list of rules, a rule two patterns, one for inputs and one for targets. They are matched against a
-file's path below the set's folder, without its suffix and without regard to case:
+A layout is a list of rules. A rule is a pair of patterns, one for inputs and one for targets, matched against each
+file's path relative to the set's folder, without suffix and ignoring case:
 
-- ``{name}``, any name, stands for a part that is the same on both sides, as short as it can be;
-- ``{number}`` for digits whose value is the same;
-- ``*`` for anything.
+- ``{name}``, for any name, is a non-greedy wildcard that must match the same text in input and target;
+- ``{number}`` matches digits, compared by value, so that 7 and 007 are equal;
+- ``*`` matches anything.
 
-Two files are partners when they have the same parts; several inputs may share a target. A rule without ``{...}``
-pairs the first input with the first target and so on, in sorted order. The first rule that fits a folder is the one
-that counts. A configuration may give one rule of its own in a layout's place: ``layout: ["in/{id}_n", "out/{id}"]``.
+An input and a target form a pair if all their fields match; several inputs may share a target. A rule without
+``{...}`` pairs files by position in sorted order. The first rule that pairs all images of the folder is used. A
+configuration may give a custom rule in place of a layout name: ``layout: ["in/{id}_n", "out/{id}"]``.
 """
 
 import os
@@ -20,23 +20,24 @@ from pathlib import Path
 from data.images import SUFFIXES
 from utils.errors import InputError, listed
 
+FORMATS = ", ".join(sorted(SUFFIXES))
 Rule = tuple[str, str]
 
 LAYOUTS: dict[str, tuple[Rule, ...]] = {
     "plain": (("input/{id}", "target/{id}"),),
-    # 1400_1.png -> 1400.png: RESIDE's ITS, OTS and SOTS as packed by the authors and as published
+    # 1400_1.png -> 1400.png: RESIDE's ITS, OTS and SOTS, as repackaged by the authors and as published
     "reside": (
         ("hazy/{id}_*", "gt/{id}"),
         ("hazy/{id}_*", "clear/{id}"),
         ("hazy/{id}", "gt/{id}"),
         ("hazy/{id}", "clear/{id}"),
     ),
-    # 12_0.86_1.4.png -> 12.png as published, the same name as packed by the authors
+    # 12_0.86_1.4.png -> 12.png as published; identical names as repackaged by the authors
     "haze4k": (("haze/{id}_*", "gt/{id}"), ("hazy/{id}_*", "clear/{id}"), ("in/{id}", "gt/{id}")),
-    # Dense-Haze, NH-HAZE, O-HAZE, I-HAZE: 01_hazy.png, or 01_outdoor_hazy.jpg, in one folder or in two
+    # Dense-Haze, NH-HAZE, O-HAZE, I-HAZE: 01_hazy.png, or 01_outdoor_hazy.jpg, in one or two folders
     "real_haze": (("{number}_*hazy", "{number}_*gt"), ("hazy/{number}*", "gt/{number}*")),
-    # GoPro with a folder for each sequence as published (blur_gamma beside it is left alone), flat as packed by the
-    # authors, and as packed by Restormer
+    # GoPro with one folder per sequence as published (ignoring blur_gamma), flat as repackaged by the authors, and as
+    # repackaged by Restormer
     "gopro": (
         ("{sequence}/blur/{id}", "{sequence}/sharp/{id}"),
         ("blur/{id}", "sharp/{id}"),
@@ -45,27 +46,27 @@ LAYOUTS: dict[str, tuple[Rule, ...]] = {
         ("input/{id}", "target/{id}"),
         ("input_crops/{id}", "target_crops/{id}"),
     ),
-    # RealBlur's scenes as published, which its lists split; and as packed by Restormer
+    # RealBlur by scene as published, split by its list files; and as repackaged by Restormer
     "realblur": (("{scene}/blur/blur_{id}", "{scene}/gt/gt_{id}"), ("input/{id}", "target/{id}")),
-    # DPDD as published: the names of a pair differ, their order is the same; and as packed by Restormer, its combined
-    # view (inputC)
+    # DPDD as published: names differ within a pair, but both folders sort in the same order; and as repackaged by
+    # Restormer, combined view (inputC)
     "dpdd": (("source/*", "target/*"), ("inputC/{id}", "target/{id}"), ("inputC_crops/{id}", "target_crops/{id}")),
-    # CSD, SRRS and Snow100K as packed by the authors, and Snow100K as published
+    # CSD, SRRS and Snow100K as repackaged by the authors, and Snow100K as published
     "snow": (("snow/{id}", "gt/{id}"), ("synthetic/{id}", "gt/{id}")),
 }
 
-# Layouts whose published targets are larger than their inputs by a border: SOTS's indoor targets are 640x480, the
-# hazy images 620x460, and every published evaluation takes the targets' centre.
+# Layouts whose published targets have a border that the inputs lack: the targets of SOTS-Indoor are 640x480, the hazy
+# images 620x460, and published evaluations centre-crop the targets.
 CENTRED_TARGETS = ("reside",)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded image and its target.
+    """The files of a degraded image and its target.
 
-    ``name`` is the input's path below the set's folder, without suffix. Of a target that is larger than its input
-    the centre counts where ``centred`` is set; otherwise the sizes must agree. Of a clean image that is degraded
-    when it is loaded, input and target are the same file.
+    ``name`` is the input's path relative to the set's folder, without suffix. If ``centred`` is set, a target larger
+    than its input is centre-cropped to the input's size; otherwise both sizes must be equal. For inputs synthesised
+    when loading, ``input`` and ``target`` are the same, clean file.
     """
 
     name: str
@@ -75,18 +76,19 @@ class Pair:
 
 
 def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
-    """The pairs below ``folder``, sorted by name; ``layout`` is a key of LAYOUTS or a rule of one's own.
+    """Find all pairs below ``folder``, sorted by name; ``layout`` is a key of LAYOUTS or a custom rule.
 
     Raises:
-        InputError: no such folder or layout, no pairs, or images without a partner (all are counted, some named).
+        InputError: the folder or layout does not exist, there are no pairs, or some images are unpaired (the message
+            gives their number and the first few names).
     """
     if isinstance(layout, str) and layout not in LAYOUTS:
         raise InputError(
-            f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}, or give [INPUT, TARGET] patterns"
+            f"unknown layout {layout!r}: expected one of {', '.join(LAYOUTS)}, or [INPUT, TARGET] patterns"
         )
     rules = LAYOUTS[layout] if isinstance(layout, str) else (layout,)
     folder = Path(folder)
-    images = images_below(folder)
+    images = list_images(folder)
     problems: dict[int, str] = {}
     for rule in rules:
         pairs, problem = _apply(rule, images)
@@ -96,34 +98,34 @@ def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
             problems.setdefault(len(pairs), problem)
     if not problems:
         raise InputError(
-            f"{folder}: no input images; layout {layout!r} looks for "
-            + " or ".join(f"{input} with {target}" for input, target in rules)
+            f"{folder}: no input images found; layout {layout!r} expects "
+            + " or ".join(f"{input} paired with {target}" for input, target in rules)
         )
-    raise InputError(problems[max(problems)])  # the rule that pairs the most says best what is missing
+    raise InputError(problems[max(problems)])  # the rule with the most pairs is most likely the intended one
 
 
 def find_clean(folder: str | Path) -> list[Pair]:
-    """Every image below ``folder`` as a pair with itself, to be degraded when it is loaded.
+    """Every image below ``folder``, paired with itself: the input is synthesised from it when loading.
 
     Raises:
-        InputError: no such folder, or no images.
+        InputError: the folder does not exist or contains no images.
     """
-    images = images_below(Path(folder))
+    images = list_images(Path(folder))
     if not images:
-        raise InputError(f"{folder}: no images in the folder")
+        raise InputError(f"{folder}: no images found; expected {FORMATS} files")
     return [Pair(name, path, path) for name, path in images]
 
 
 def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pair]:
-    """The pairs of two folders: the same name, or else the input's name up to its first underscore (RESIDE).
+    """Pair the images of two folders: by identical names, or by the input's name up to the first underscore (RESIDE).
 
     Raises:
         InputError: as ``find_pairs``.
     """
     folders = [Path(input_folder), Path(target_folder)]
-    inputs, targets = (images_below(folder) for folder in folders)
+    inputs, targets = (list_images(folder) for folder in folders)
     if not inputs:
-        raise InputError(f"{folders[0]}: no images in the folder")
+        raise InputError(f"{folders[0]}: no images found; expected {FORMATS} files")
     targets = _match(targets, "{id}")
     same_name = _match(inputs, "{id}")
     by_prefix = _match(inputs, "{id}_*")
@@ -137,11 +139,13 @@ def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pa
     return _join(same_name, targets)
 
 
-def images_below(folder: Path) -> list[tuple[str, Path]]:
-    """(path below the folder without suffix, path) of each image, sorted; links are followed, each once.
+def list_images(folder: Path) -> list[tuple[str, Path]]:
+    """Sorted (path relative to ``folder`` without suffix, path) of every image below it.
+
+    Symbolic links are followed; each folder is visited once.
 
     Raises:
-        InputError: no such folder.
+        InputError: the folder does not exist.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -161,25 +165,25 @@ def images_below(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _apply(rule: Rule, images: list[tuple[str, Path]]) -> tuple[list[Pair], str | None]:
-    """The pairs that a rule makes, and what is wrong with the rest; ([], None) where it fits no input."""
+    """The pairs found by a rule, and an error message if images are unpaired; ([], None) if no input matches."""
     inputs, targets = (_match(images, pattern) for pattern in rule)
     if not inputs:
         return [], None
     if "{" not in rule[0]:
         (inputs,), (targets,) = inputs.values(), targets.values() or [[]]
         if len(inputs) != len(targets):
-            what = f"{len(inputs)} images in {rule[0]} and {len(targets)} in {rule[1]}"
-            return [], f"{inputs[0][1].parent}: {what}, which are paired in sorted order"
+            what = f"{len(inputs)} images in {rule[0]} but {len(targets)} in {rule[1]}"
+            return [], f"{inputs[0][1].parent}: {what}; pairing by sorted order needs the same number of each"
         return [Pair(*input, target) for input, (_, target) in zip(inputs, targets, strict=True)], None
     pairs = _join(inputs, targets)
-    return pairs, _unpaired(inputs, targets) or _unplaced(images, inputs, targets)
+    return pairs, _unpaired(inputs, targets) or _unmatched(images, inputs, targets)
 
 
 Grouped = dict[tuple[str, ...], list[tuple[str, Path]]]
 
 
 def _match(images: list[tuple[str, Path]], pattern: str) -> Grouped:
-    """The images that fit a pattern, by the parts that stand for ``{...}``."""
+    """The images that match a pattern, grouped by the values of its ``{...}`` fields."""
     compiled = _compile(pattern)
     matched = {}
     for name, path in images:
@@ -199,29 +203,29 @@ def _compile(pattern: str) -> re.Pattern:
             regex += f"(?P<{part[1:-1]}>.+?)"
         else:
             regex += ".*" if part == "*" else re.escape(part)
-    return re.compile(regex, re.IGNORECASE | re.DOTALL)  # a name may have lines
+    return re.compile(regex, re.IGNORECASE | re.DOTALL)  # file names may contain newlines
 
 
 def _join(inputs: Grouped, targets: Grouped) -> list[Pair]:
-    pairs = [Pair(*found, targets[key][0][1]) for key in inputs.keys() & targets.keys() for found in inputs[key]]
+    pairs = [Pair(*image, targets[key][0][1]) for key in inputs.keys() & targets.keys() for image in inputs[key]]
     return sorted(pairs, key=lambda pair: pair.name)
 
 
 def _unpaired(inputs: Grouped, targets: Grouped) -> str | None:
-    """What has no partner, or more targets than one."""
+    """An error message if images are unpaired, or if an input has several targets."""
     for one, other, what in (
         (inputs, targets, "input image(s) without a target"),
         (targets, inputs, "target image(s) without an input"),
     ):
-        if alone := sorted(str(path) for key in one.keys() - other.keys() for _, path in one[key]):
-            return listed(alone, what)
-    double = [f"{paths[0][1]} and {paths[1][1]}" for paths in targets.values() if len(paths) > 1]
-    return listed(sorted(double), "target(s) there twice") if double else None
+        if unpaired := sorted(str(path) for key in one.keys() - other.keys() for _, path in one[key]):
+            return listed(unpaired, what)
+    duplicates = [f"{paths[0][1]} and {paths[1][1]}" for paths in targets.values() if len(paths) > 1]
+    return listed(sorted(duplicates), "target(s) found twice") if duplicates else None
 
 
-def _unplaced(images: list[tuple[str, Path]], inputs: Grouped, targets: Grouped) -> str | None:
-    """Images beside the paired ones whose names fit neither pattern."""
-    placed = {path for grouped in (inputs, targets) for found in grouped.values() for _, path in found}
-    folders = {path.parent for path in placed}
-    rest = sorted(str(path) for _, path in images if path not in placed and path.parent in folders)
-    return listed(rest, "image(s) with a name that does not fit the layout") if rest else None
+def _unmatched(images: list[tuple[str, Path]], inputs: Grouped, targets: Grouped) -> str | None:
+    """An error message if images in the same folders as the pairs match neither pattern."""
+    matched = {path for grouped in (inputs, targets) for group in grouped.values() for _, path in group}
+    folders = {path.parent for path in matched}
+    rest = sorted(str(path) for _, path in images if path not in matched and path.parent in folders)
+    return listed(rest, "image(s) with a name that does not match the layout") if rest else None

@@ -1,4 +1,4 @@
-"""Which sample comes when."""
+"""The order in which training samples are drawn."""
 
 from collections.abc import Iterator
 
@@ -8,20 +8,19 @@ from torch.utils.data import Sampler
 
 
 def derived_seed(*parts: int) -> int:
-    """A 32-bit seed, all that torch's CPU generator uses, well mixed from non-negative numbers."""
+    """Hash non-negative integers to a well-mixed 32-bit seed (torch's CPU generator uses only 32 bits)."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches in which every sample comes once per epoch, in an order that follows from (seed, epoch) alone.
+    """Batch sampler that visits every sample once per epoch, in an order determined by (seed, epoch).
 
-    Yields lists of (epoch, index): the data set draws a sample's augmentation from these and its seed, so that the
-    result does not depend on the number of workers, nor on what was drawn before. The last batch of an epoch may be
-    smaller.
+    Yields lists of (epoch, index). The dataset seeds each sample's augmentation with these, so the result depends
+    neither on the number of workers nor on earlier draws. The last batch of an epoch may be smaller.
 
-    Of several processes, ``rank`` of ``processes`` gets its share of each batch: every ``processes``-th sample, one
-    more or less than the others where the batch does not divide. A last batch with fewer samples than processes goes
-    to each of them whole.
+    With several processes, ``rank`` of ``processes`` gets every ``processes``-th sample of each global batch; the
+    shares differ by at most one sample. If the last batch has fewer samples than there are processes, every process
+    gets all of it.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
@@ -35,15 +34,15 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     @property
     def batches(self) -> int:
-        """How many there are in an epoch."""
+        """Number of batches per epoch."""
         return -(-self.length // self.batch_size)
 
     def size(self, samples: int) -> int:
-        """The global size of the batch that follows the first ``samples`` samples of an epoch."""
+        """Global size of the batch that follows the first ``samples`` samples of an epoch."""
         return min(self.batch_size, self.length - samples)
 
     def weight(self, samples: int) -> float:
-        """The weight of this process's mean loss over its share of that batch in the mean over processes."""
+        """Weight of this process's mean loss over its share of that batch in the mean over all processes."""
         size = self.size(samples)
         return len(self._share(range(size))) * self.processes / size if size >= self.processes else 1.0
 

@@ -1,4 +1,4 @@
-"""The sets of a configuration as pairs of files."""
+"""Resolve the data sets of a configuration to pairs of files."""
 
 import os
 import re
@@ -13,16 +13,16 @@ from utils.errors import InputError, listed
 
 
 def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
-    """The pairs that a set of a configuration means.
+    """Find the pairs of one configured set.
 
     Raises:
-        InputError: as ``find_pairs``.
+        InputError: the folder does not exist, or as ``find_pairs``, ``select_listed`` and ``select_numbered``.
     """
     root = Path(root)
     folder = resolve_folder(root, part.folders)
     if folder is None:
         wanted = root if not root.is_dir() else " or ".join(str(root / name) for name in part.folders)
-        raise InputError(f"{wanted}: no such folder; --data.root and the set's folder say where the images are")
+        raise InputError(f"{wanted}: no such folder; check --data.root and the set's `folder`")
     if isinstance(part, TrainSetConfig) and part.degrade is not None:
         return find_clean(folder)
     pairs = find_pairs(folder, part.layout)
@@ -32,29 +32,29 @@ def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
 
 
 def pairs_of_sets(root: str | Path, parts: dict[str, TestSetConfig]) -> dict[str, list[Pair]]:
-    """``pairs_of_set`` of each by name; an optional set whose folder is not there is left out, which is printed.
+    """Find the pairs of several sets, by name. Optional sets whose folder is missing are skipped with a message.
 
     Raises:
-        InputError: as ``find_pairs``; or all are left out.
+        InputError: all sets were skipped, or as ``pairs_of_set``.
     """
     found = {}
     for name, part in parts.items():
         if part.optional and resolve_folder(root, part.folders) is None:
-            print(f"{name} is left out: no {' or '.join(part.folders)} in {root}")
+            print(f"skipping {name}: no {' or '.join(part.folders)} in {root}")
         else:
             found[name] = pairs_of_set(root, part)
     if not found:
-        raise InputError(f"{root}: none of the sets {', '.join(parts)} is there")
+        raise InputError(f"{root}: none of the sets {', '.join(parts)} found; check --data.root")
     return found
 
 
 def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[str, list[int]]:
-    """Where in the sorted order of a test set, from 0, the images of its subsets are.
+    """Positions (from 0) of each subset's images in the sorted test set of ``count`` pairs.
 
-    A subset whose file is not there is left out, which is printed.
+    Subsets whose file is missing are skipped with a message.
 
     Raises:
-        InputError: a file holds something else than positions from 1 to ``count``, the number of pairs.
+        InputError: a file does not hold positions from 1 to ``count``.
     """
     folder = resolve_folder(root, part.folders)
     found = {}
@@ -63,18 +63,18 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
         try:
             positions = np.load(file, allow_pickle=False).ravel()
         except FileNotFoundError:
-            print(f"{name} is not scored by itself: no {file}")
+            print(f"skipping subset {name}: no {file}")
             continue
         except (OSError, ValueError) as error:
-            raise InputError(f"{file}: not a NumPy file of positions: {error}") from None
+            raise InputError(f"{file}: not a valid .npy file of positions: {error}") from None
         if not set(positions.tolist()) <= set(range(1, count + 1)) or not len(positions):
-            raise InputError(f"{file}: it should hold positions from 1 to {count}, the number of images")
+            raise InputError(f"{file}: expected positions from 1 to {count} (the number of images)")
         found[name] = [int(position) - 1 for position in positions]
     return found
 
 
 def resolve_folder(root: str | Path, names: Iterable[str]) -> Path | None:
-    """The first of ``names`` that is a folder below ``root``, whatever its case; None if there is none."""
+    """The first of ``names`` that is a folder below ``root``, ignoring case; None if there is none."""
     for name in names:
         found = Path(root)
         for part in Path(name).parts:
@@ -88,60 +88,60 @@ def resolve_folder(root: str | Path, names: Iterable[str]) -> Path | None:
 
 
 def select_numbered(pairs: list[Pair], first: int, last: int) -> list[Pair]:
-    """The pairs whose input's file name begins with a number from ``first`` to ``last``.
+    """The pairs whose input's file name starts with a number from ``first`` to ``last``, inclusive.
 
     Raises:
-        InputError: nothing is left, or a name begins with no number.
+        InputError: a name does not start with a number, or no pair is in the range.
     """
     chosen = []
     for pair in pairs:
         number = re.match(r"\d+", pair.input.name)
         if number is None:
-            raise InputError(f"{pair.input}: the set is split by the number of its images, and this name has none")
+            raise InputError(f"{pair.input}: the name must start with a number, by which `only` splits the set")
         if first <= int(number[0]) <= last:
             chosen.append(pair)
     if not chosen:
-        raise InputError(f"{pairs[0].input.parent}: no images with numbers from {first} to {last}")
+        raise InputError(f"{pairs[0].input.parent}: no images numbered {first} to {last}; check the set's `only`")
     return chosen
 
 
 def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
-    """The pairs whose inputs a text file names, one in each line.
+    """The pairs whose inputs are listed in a text file, one per line.
 
-    A line may have several columns, such as RealBlur's target and input. A name is a path that ends in
-    ``Pair.name`` or is its end, in any case, with or without suffix.
+    A line may have several columns, such as RealBlur's target and input. An entry matches a pair if its path ends
+    with ``Pair.name`` or vice versa, ignoring case and suffix.
 
     Raises:
-        InputError: the file cannot be read, or has a line that names no input.
+        InputError: the file cannot be read, or a line matches no input.
     """
     try:
         lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file; it lists the images of the split") from None
+        raise InputError(f"{file}: no such file; expected a list of the split's images, as set by `only`") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot read the list of the split's images: {error}") from None
-    whole = {pair.name.casefold(): [pair] for pair in pairs}
-    ends: dict[str, list[Pair]] = {}
+        raise InputError(f"{file}: cannot read the image list of the split: {error}") from None
+    by_name = {pair.name.casefold(): [pair] for pair in pairs}
+    by_tail: dict[str, list[Pair]] = {}
     for pair in pairs:
-        for end in _ends(pair.name.casefold()):
-            ends.setdefault(end, []).append(pair)
+        for tail in _path_tails(pair.name.casefold()):
+            by_tail.setdefault(tail, []).append(pair)
     chosen, missing = {}, []
     for line in lines:
         entries = [re.sub(r"\.\w+$", "", entry.casefold()) for entry in dict.fromkeys([line, *line.split()])]
-        found = [ends[entry] for entry in entries if entry in ends]
-        found += [whole[end] for entry in entries for end in _ends(entry) if end in whole]
+        found = [by_tail[entry] for entry in entries if entry in by_tail]
+        found += [by_name[tail] for entry in entries for tail in _path_tails(entry) if tail in by_name]
         if not found:
             missing.append(line)
         else:
             chosen.update((pair.name, pair) for pair in found[0])
     if not chosen and not missing:
-        raise InputError(f"{file}: the list is empty; it names the images of the split, one in each line")
+        raise InputError(f"{file}: the list is empty, expected one image name per line")
     if missing:
-        raise InputError(f"{file}: {listed(missing, 'line(s) without an input of the set')}")
+        raise InputError(f"{file}: {listed(missing, 'line(s) with no matching input')}")
     return [chosen[name] for name in sorted(chosen)]
 
 
-def _ends(path: str) -> list[str]:
+def _path_tails(path: str) -> list[str]:
     """a/b/c -> a/b/c, b/c, c."""
     parts = path.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]

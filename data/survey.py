@@ -1,4 +1,4 @@
-"""What the images of a set are like: headers, damage, sizes, and targets that training and test share."""
+"""Integrity checks over a data set: broken images, mismatched sizes, and targets shared by training and test."""
 
 import hashlib
 import multiprocessing
@@ -16,51 +16,52 @@ from data.layouts import Pair
 from utils.cpus import cpu_count
 from utils.errors import InputError, listed
 
-Found = TypeVar("Found")
-Appearance = np.ndarray | InputError | None
+Result = TypeVar("Result")
+ImageHash = np.ndarray | InputError | None
 
-LOOK_ALIKE = 10  # of 256 bits; photographs of different scenes differ in about a hundred
+MAX_HASH_DISTANCE = 10  # differing bits of 256 between duplicates; different scenes differ in about a hundred
 
 
 def check_pairs(pairs: Iterable[Pair]) -> None:
-    """Look at every image's header, so that a run does not meet a broken one after hours.
+    """Check every image's header, so that a run does not fail on a broken file hours later.
 
     Raises:
-        InputError: an image is unreadable or cut off, or a pair differs in size (all are counted, some named).
+        InputError: images are unreadable or truncated, or pairs differ in size (the message gives their number and the
+            first few names).
     """
     pairs = list(pairs)
-    if problems := problems_of(pairs, headers_of(pairs)):
+    if problems := find_problems(pairs, read_headers(pairs)):
         raise InputError(problems[0])
 
 
 def still_broken(problems: Mapping[str, str]) -> dict[str, str]:
-    """Of broken images, as file and problem, those that cannot be read yet."""
-    looks = {file: appearance(Path(file)) for file in problems}
-    return {file: problem for file, problem in problems.items() if isinstance(looks[file], InputError)}
+    """Those of the broken images (file -> problem) that still cannot be decoded."""
+    hashes = {file: image_hash(Path(file)) for file in problems}
+    return {file: problem for file, problem in problems.items() if isinstance(hashes[file], InputError)}
 
 
-def headers_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Header | InputError]:
-    """What the header of each image says, or what is wrong with it; ``title`` is that of a progress bar."""
+def read_headers(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Header | InputError]:
+    """The header of each image, or the error it raised; ``title`` labels the progress bar."""
     with ThreadPoolExecutor(4) as pool:
-        return _of_each(_header, pairs, pool, title)
+        return _map_images(_header, pairs, pool, title)
 
 
-def appearances_of(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, Appearance]:
-    """Decode each image, on all cores, and return its ``appearance``."""
-    spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cpu_count(), spawning) as pool:
-        return _of_each(appearance, pairs, pool, title)
+def image_hashes(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, ImageHash]:
+    """Decode each image, using all cores, and return its ``image_hash``; ``title`` labels the progress bar."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cpu_count(), context) as pool:
+        return _map_images(image_hash, pairs, pool, title)
 
 
-def problems_of(pairs: Iterable[Pair], headers: dict[Path, Header | InputError]) -> list[str]:
-    """What would stop a run: unreadable images, and pairs whose sizes do not go together."""
+def find_problems(pairs: Iterable[Pair], headers: dict[Path, Header | InputError]) -> list[str]:
+    """Messages for what would stop a run: broken images, and pairs whose sizes do not match."""
     problems = []
     if broken := sorted(str(headers[path]) for path in _paths(pairs) if isinstance(headers[path], InputError)):
         problems.append(listed(broken, "broken image(s)"))
     different = []
     for pair in pairs:
         input, target = headers[pair.input], headers[pair.target]
-        if isinstance(input, Header) and isinstance(target, Header) and not _fit(input, target, pair.centred):
+        if isinstance(input, Header) and isinstance(target, Header) and not _sizes_match(input, target, pair.centred):
             sides = [f"{header.width}x{header.height}" for header in (input, target)]
             different.append(f"{pair.input} ({sides[0]}) and {pair.target} ({sides[1]})")
     if different:
@@ -69,36 +70,37 @@ def problems_of(pairs: Iterable[Pair], headers: dict[Path, Header | InputError])
 
 
 def shared_targets(
-    training: Iterable[Pair], test: Iterable[Pair], appearances: dict[Path, Appearance]
+    training: Iterable[Pair], test: Iterable[Pair], hashes: dict[Path, ImageHash]
 ) -> list[tuple[Path, Path]]:
-    """Targets of the test set that are training targets too: (test, training).
+    """Test targets that also occur in the training set, as (test target, training target).
 
-    Those whose files are the same byte for byte (only files of equal length are read), and of the images whose
-    appearance is given those that look alike.
+    Finds identical files (only files of equal length are read) and, among the images in ``hashes``, near duplicates,
+    such as the same image recompressed.
     """
     known, tested = (sorted({pair.target for pair in pairs if pair.target.is_file()}) for pairs in (training, test))
     by_length: dict[int, list[Path]] = {}
     for path in known:
         by_length.setdefault(path.stat().st_size, []).append(path)
     lengths = {path: path.stat().st_size for path in tested}
-    by_content = {(length, _digest(path)): path for length in {*lengths.values()} for path in by_length.get(length, [])}
-    seen = [path for path in known if isinstance(appearances.get(path), np.ndarray)]
-    table = np.array([appearances[path] for path in seen], np.uint64).reshape(len(seen), 4)
+    by_content = {(length, _sha256(path)): path for length in {*lengths.values()} for path in by_length.get(length, [])}
+    hashed = [path for path in known if isinstance(hashes.get(path), np.ndarray)]
+    table = np.array([hashes[path] for path in hashed], np.uint64).reshape(len(hashed), 4)
     shared = []
     for path in tested:
-        twin = by_content.get((lengths[path], _digest(path))) if lengths[path] in by_length else None
-        if twin is None and seen and isinstance(appearances.get(path), np.ndarray):
-            distances = np.bitwise_count(table ^ appearances[path]).sum(1)
-            twin = seen[distances.argmin()] if distances.min() <= LOOK_ALIKE else None
+        twin = by_content.get((lengths[path], _sha256(path))) if lengths[path] in by_length else None
+        if twin is None and hashed and isinstance(hashes.get(path), np.ndarray):
+            distances = np.bitwise_count(table ^ hashes[path]).sum(1)
+            twin = hashed[distances.argmin()] if distances.min() <= MAX_HASH_DISTANCE else None
         if twin is not None:
             shared.append((path, twin))
     return shared
 
 
-def appearance(path: Path) -> Appearance:
-    """256 bits, uint64 (4,), that say where an image gets brighter from left to right; they survive compression.
+def image_hash(path: Path) -> ImageHash:
+    """256-bit difference hash, uint64 (4,), robust to recompression.
 
-    None for an image with next to no contrast, whose bits would be noise; for a broken one what is wrong with it.
+    Each bit tells whether a downscaled image gets brighter from one pixel to its right neighbour. Returns None for an
+    image with almost no contrast, whose bits would be noise, and the error for a broken image.
     """
     try:
         image = read_image(path)
@@ -117,33 +119,33 @@ def _header(path: Path) -> Header | InputError:
         return error
 
 
-def _of_each(look: Callable[[Path], Found], pairs: Iterable[Pair], pool: Executor, title: str | None) -> dict:
+def _map_images(function: Callable[[Path], Result], pairs: Iterable[Pair], pool: Executor, title: str | None) -> dict:
     paths = _paths(pairs)
     bar = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=title is None or None)
     with bar:
-        found = {}
-        for path, value in zip(paths, pool.map(look, paths, chunksize=16), strict=True):
-            found[path] = value
+        results = {}
+        for path, value in zip(paths, pool.map(function, paths, chunksize=16), strict=True):
+            results[path] = value
             bar.update()
-        return found
+        return results
 
 
 def _paths(pairs: Iterable[Pair]) -> list[Path]:
     return sorted({path for pair in pairs for path in (pair.input, pair.target)})
 
 
-def _fit(input: Header, target: Header, centred: bool) -> bool:
+def _sizes_match(input: Header, target: Header, centred: bool) -> bool:
     margins = (target.height - input.height, target.width - input.width)
     return margins == (0, 0) or (centred and all(margin >= 0 and margin % 2 == 0 for margin in margins))
 
 
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(pairs: Iterable[Pair]) -> dict[str, int | str]:
-    """Number of pairs, and a digest of their names and file sizes, by which a changed data set is noticed."""
+    """Number of pairs, and a digest of their names and file sizes; detects changes to the data set."""
     digest, count = hashlib.sha256(), 0
     for pair in pairs:
         sizes = [path.stat().st_size if path.exists() else 0 for path in (pair.input, pair.target)]

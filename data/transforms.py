@@ -1,4 +1,4 @@
-"""Pixels as tensors, and the augmentation of a pair: the same crop and flip for the input and its target."""
+"""Conversion of images to tensors, and paired augmentation: the same crop and flip for an input and its target."""
 
 import numpy as np
 import torch
@@ -15,22 +15,22 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 class PairedCropFlip:
-    """Random crop of ``size`` (height, width) and horizontal flip with probability 0.5, the same for both images.
+    """Random crop to ``size`` (height, width) and horizontal flip with probability 0.5, the same for both images.
 
-    Images smaller than the crop are extended to it by reflection.
+    Images smaller than the crop are padded by reflection.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
 
     def __call__(self, input: np.ndarray, target: np.ndarray, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """uint8 or uint16 (H, W, 3) each -> float32 (3, *size) in [0, 1]; what is drawn follows from ``seed`` alone."""
+        """uint8 or uint16 (H, W, 3) each -> float32 (3, *size) in [0, 1] each, determined by ``seed``."""
         generator = torch.Generator().manual_seed(derived_seed(*seed))
-        # What torchvision's RandomCrop and RandomHorizontalFlip draw, in their order, without the cost of theirs: they
-        # draw from the global state, which would have to be saved and restored for each sample.
+        # Draws the same numbers in the same order as torchvision's RandomCrop and RandomHorizontalFlip. Those use the
+        # global generator, whose state would have to be saved and restored for every sample.
         top, left = (
-            int(torch.randint(0, have - want + 1, (), generator=generator)) if have > want else 0
-            for have, want in zip(input.shape[:2], self.size, strict=True)
+            int(torch.randint(0, side - crop + 1, (), generator=generator)) if side > crop else 0
+            for side, crop in zip(input.shape[:2], self.size, strict=True)
         )
         flips = bool(torch.rand(1, generator=generator) < 0.5)
         pair = [self._crop(image, top, left) for image in (input, target)]

@@ -21,11 +21,11 @@ def test_a_good_set_is_described(reside):
     assert result.stdout.splitlines() == [
         "train: 5 pairs, 3 targets",
         "    sizes: 100x70 (8)",
-        "    not RGB: 1 grey; they are read as RGB, without alpha",
-        "    smaller than the crop of 256x256: 8; they are extended by reflection",
+        "    not RGB: 1 greyscale; converted to RGB when read, alpha is dropped",
+        "    smaller than the crop of 256x256: 8; padded by reflection",
         "test SOTS-Indoor: 2 pairs, 1 targets",
         "    sizes: 100x70 (3)",
-        "nothing that would stop or spoil a run",
+        "no problems found",
     ]
 
 
@@ -55,7 +55,7 @@ def test_targets_shared_between_training_and_test(tmp_path):
     (root / "test2000" / "Gt" / "51.tif").write_bytes(content)
     result = check("desnowing_csd", root)
     assert result.returncode == 0
-    known = "the published split has scenes in training and test; found here: 1 test target in the training set too: "
+    known = "the published training and test splits share scenes; found here: 1 test target also in the training set: "
     assert known in result.stdout
 
     root = write_reside(tmp_path / "reside")

@@ -50,8 +50,8 @@ def test_images_that_came_to_differ_in_size_are_named(tmp_path):
     sample = PairedImages(pairs, PairedCropFlip((64, 64)))[1, 0]
     assert "input" not in sample
     (problem,) = sample["broken"].values()
-    assert problem.startswith(f"{pairs[0].input}: it has 200x200 pixels")
-    assert "target.png 451x300" in problem
+    assert problem.startswith(f"{pairs[0].input}: it is 200x200 pixels")
+    assert "target.png is 451x300" in problem
 
 
 def loading(pairs, num_workers):

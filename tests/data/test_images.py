@@ -207,5 +207,5 @@ def test_an_image_larger_than_any_memory(tmp_path):
             content[18:26] = (40_000).to_bytes(4, "little") * 2
         (tmp_path / name).write_bytes(content)
         for read in (image_header, read_image, read_photograph):
-            with pytest.raises(InputError, match="40000x40000 are more than 500 megapixels"):
+            with pytest.raises(InputError, match="40000x40000 is more than 500 megapixels"):
                 read(tmp_path / name)

@@ -59,10 +59,10 @@ def test_what_is_wrong_with_a_folder_is_named(reside):
         find_pairs(reside / "nowhere", "reside")
     with pytest.raises(InputError, match=r"unknown layout 'mine'"):
         find_pairs(train, "mine")
-    with pytest.raises(InputError, match=r"no input images; layout 'plain' looks for input/\{id\}"):
+    with pytest.raises(InputError, match=r"no input images found; layout 'plain' expects input/\{id\}"):
         find_pairs(train, "plain")
     saved(train / "gt" / "10.jpg", CHELSEA)
-    with pytest.raises(InputError, match=r"there twice: .*10.jpg and .*10.png"):
+    with pytest.raises(InputError, match=r"found twice: .*10.jpg and .*10.png"):
         find_pairs(train, "reside")
     (train / "gt" / "10.jpg").unlink()
     (train / "gt" / "12.png").rename(train / "gt" / "13.png")
@@ -128,13 +128,13 @@ def test_other_views_and_masks_are_left_alone(tmp_path):
 
 def test_order_pairs_only_equal_counts(tmp_path):
     write(tmp_path, "source/1.png", "source/2.png", "target/3.png")
-    with pytest.raises(InputError, match=r"2 images in source/\* and 1 in target/\*"):
+    with pytest.raises(InputError, match=r"2 images in source/\* but 1 in target/\*"):
         find_pairs(tmp_path, "dpdd")
 
 
 def test_an_image_that_fits_no_pattern_is_not_passed_over(tmp_path):
     write(tmp_path, "hazy/1_1.png", "hazy/2.png", "gt/1.png")
-    with pytest.raises(InputError, match=r"1 image with a name that does not fit the layout: .*hazy/2.png"):
+    with pytest.raises(InputError, match=r"1 image with a name that does not match the layout: .*hazy/2.png"):
         find_pairs(tmp_path, "reside")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data.images import write_image
 from data.layouts import find_pairs
-from data.survey import appearance, check_pairs
+from data.survey import check_pairs, image_hash
 from utils.errors import InputError
 
 CHELSEA = skimage.data.chelsea()
@@ -30,16 +30,16 @@ def test_sizes_and_broken_images_are_found_before_training(reside):
 
 
 @pytest.mark.parametrize("scale, quality", [(1, 40), (0.5, 90)])
-def test_appearance_survives_compression_and_tells_scenes_apart(tmp_path, scale, quality):
+def test_image_hashes_survive_compression_and_tell_scenes_apart(tmp_path, scale, quality):
     bits = {}
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         image = getattr(skimage.data, name)()
         write_image(tmp_path / f"{name}.png", image)
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         Image.fromarray(small).save(tmp_path / f"{name}.jpg", quality=quality)
-        bits[name] = appearance(tmp_path / f"{name}.png")
-        assert np.bitwise_count(bits[name] ^ appearance(tmp_path / f"{name}.jpg")).sum() <= 10
+        bits[name] = image_hash(tmp_path / f"{name}.png")
+        assert np.bitwise_count(bits[name] ^ image_hash(tmp_path / f"{name}.jpg")).sum() <= 10
     others = [np.bitwise_count(bits[a] ^ bits[b]).sum() for a in bits for b in bits if a < b]
     assert min(others) > 60
     write_image(tmp_path / "flat.png", np.full((50, 50, 3), 7, np.uint8))
-    assert appearance(tmp_path / "flat.png") is None
+    assert image_hash(tmp_path / "flat.png") is None

@@ -75,7 +75,7 @@ def test_the_rest_of_a_set_is_scored(reside, small_weights, tmp_path, script):
     assert [error.split(": ")[1] for error in errors] == [
         str(tmp_path / file) for file in ("in/b.png", cut, "in/e.png")
     ]
-    assert "cut off" in errors[1]
+    assert "truncated" in errors[1]
     assert "100x70" in errors[2]
     assert "100x69" in errors[2]
     scored = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["in"]

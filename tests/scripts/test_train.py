@@ -155,7 +155,7 @@ def test_wrong_data_is_refused_before_training(reside, tmp_path):
     (reside / "train" / "gt" / "12.png").rename(tmp_path / "12.png")
     assert_refused(train_tiny(reside, output), "12_1.png", "without a target")
     (reside / "train" / "gt" / "12.png").write_bytes((tmp_path / "12.png").read_bytes()[:-200])
-    assert_refused(train_tiny(reside, output), "12.png", "cut off")
+    assert_refused(train_tiny(reside, output), "12.png", "truncated")
     assert not output.exists()
 
 

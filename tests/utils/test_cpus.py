@@ -6,7 +6,7 @@ import pytest
 
 from data.datasets import evaluation_loader
 from data.layouts import find_pairs
-from data.survey import appearances_of
+from data.survey import image_hashes
 from utils.cpus import cpu_count
 
 
@@ -28,4 +28,4 @@ def test_images_are_loaded_and_surveyed_where_the_system_is_not_linux(reside, mo
     assert cpu_count() == os.cpu_count()
     pairs = find_pairs(reside / "test", "reside")
     assert len(list(evaluation_loader(pairs, 2))) == len(pairs) == 2
-    assert len(appearances_of(pairs)) == 3
+    assert len(image_hashes(pairs)) == 3
