@@ -9,46 +9,46 @@ WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_sc
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP)  ## make .venv from requirements.txt (a second when nothing changed)
+setup: $(STAMP)  ## create .venv and install requirements.txt (takes a second if nothing changed)
 
 $(STAMP): requirements.txt $(WARMUP)
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12 setup")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"{sys.executable} is Python {v[0]}.{v[1]}, but 3.11 or newer is needed: make PYTHON=python3.12 setup")'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	@echo "Installing requirements.txt into $(VENV) (about 5 GB the first time)"
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-demo: setup  ## haze real photographs, train a small IRNeXt on them and score it (about three minutes on two cores)
+demo: setup  ## add haze to photographs, train a small IRNeXt to remove it and score it (about three minutes on two cores)
 	$(RUN) -m data.synthetic.demo --output datasets/demo
 	$(RUN) train.py --config configs/demo.yaml --output runs/demo --resume auto
 	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
 	@echo "hazy | restored | target, side by side: results/demo/comparison.png"
 
-benchmark: setup  ## train and score a small network on all five tasks, beside a classical method (twenty minutes on two cores)
+benchmark: setup  ## train and score a small network on all five tasks, next to a classical method (twenty minutes on two cores)
 	$(RUN) -m benchmarks.embedded --output results/benchmark --data datasets/benchmark
-	@echo "the table: results/benchmark/benchmark.md; input | classical | IRNeXt | original: results/benchmark/benchmark.jpg"
+	@echo "table: results/benchmark/benchmark.md; input | classical | IRNeXt | original, side by side: results/benchmark/benchmark.jpg"
 
-test: setup  ## the test suite
+test: setup  ## run the tests
 	$(RUN) -m ruff check --quiet .
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
-test-slow: setup  ## the tests marked slow: trains the demo
+test-slow: setup  ## run the tests marked slow, which train the demo
 	$(RUN) -m pytest -m slow
 
-test-gpu: setup  ## the tests that need a CUDA GPU
+test-gpu: setup  ## run the tests that need a CUDA GPU
 	$(RUN) -m pytest -m gpu
 
-lint: setup  ## style
+lint: setup  ## check style and formatting
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 EXTRA := $(VENV)/.installed-extra
 WEIGHTS ?= runs
 
-app: $(EXTRA)  ## a page on this machine to restore images by hand (WEIGHTS=file or folder)
+app: $(EXTRA)  ## restore images in the browser, on this machine only (WEIGHTS=file or folder)
 	$(RUN) app.py --weights $(WEIGHTS)
 
-test-extra: $(EXTRA)  ## the tests of the page (in Debian's chromium, if there) and of the ONNX export
+test-extra: $(EXTRA)  ## run the tests of the web app (in Debian's chromium, if installed) and of the ONNX export
 	$(RUN) -m pytest -m extra
 
 $(EXTRA): $(STAMP) requirements-extra.txt

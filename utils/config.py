@@ -1,4 +1,4 @@
-"""The configuration: typed keys from one YAML file, each of which the command line may override."""
+"""The configuration: typed keys, read from a YAML file and overridden on the command line."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -13,19 +13,19 @@ class ModelConfig:
     """The network"""
 
     name: Literal["irnext"] = "irnext"
-    """Network, a key of models.MODELS."""
+    """Name of the network, a key of models.MODELS."""
     num_blocks: int = 4
     """Residual blocks per CNNBlock; 4 for dehazing and desnowing, 14 for motion deblurring, 16 for deraining."""
     channels: int = 32
-    """Width at full size; a multiple of 8."""
+    """Number of channels at full size; a multiple of 8."""
     mean_window: float | None = None
-    """Window of the attention's mean as a fraction of the image's sides; null takes the whole image."""
+    """Window of the attention's local mean, as a fraction of height and width; null: mean over the whole image."""
     pool_sizes: tuple[int, ...] = (8, 4, 2)
-    """Pooling sizes of the multi-scale module, coarse to fine; [] for a network without it (ablation)."""
+    """Pooling sizes of the multi-scale module, coarse to fine; []: no multi-scale module (ablation)."""
     local_attention: bool = True
-    """Local attention at each pooling size (false: ablation)."""
+    """Use local attention at each pooling size (false: ablation)."""
     frequency_modulation: bool = True
-    """Modulation of the attention's high frequencies (false: ablation)."""
+    """Modulate the high frequencies in the attention (false: ablation)."""
 
 
 @dataclass(kw_only=True)
@@ -38,18 +38,18 @@ class LossConfig:
 
 @dataclass(kw_only=True)
 class SetConfig:
-    """Where a set's images are and how they are paired"""
+    """Where the images of a set are and how they are paired"""
 
     folder: tuple[str, ...] | str = "."
-    """Folder below data.root, in any case; of several names the first that is there counts."""
+    """Folder below data.root, case-insensitive; of several names, the first that exists is used."""
     layout: tuple[str, str] | str = "plain"
-    """How files are named and paired: a key of data.layouts.LAYOUTS, or [INPUT, TARGET] patterns of your own."""
+    """How files are named and paired: a key of data.layouts.LAYOUTS, or your own [INPUT, TARGET] patterns."""
     only: tuple[int, int] | str | None = None
-    """A part of the folder: [FIRST, LAST] of its images' numbers, or a text file below data.root that lists it."""
+    """Part of the folder to use: image numbers [FIRST, LAST], or a text file below data.root that lists the images."""
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The names to look for, in this order."""
+        """The folder names to try, in this order."""
         return (self.folder,) if isinstance(self.folder, str) else tuple(self.folder)
 
 
@@ -58,33 +58,33 @@ class TrainSetConfig(SetConfig):
     """A training set"""
 
     degrade: Literal["haze", "rain", "snow", "motion_blur", "defocus"] | None = None
-    """The folder holds clean images (no layout), and this is done to each when it is loaded; null: it holds pairs."""
+    """The folder contains clean images only, and each is degraded like this when loaded; null: it contains pairs."""
 
 
 @dataclass(kw_only=True)
 class PublishedScore:
-    """What somebody reported for a set"""
+    """Published score of a set"""
 
     psnr: float | None = None
     """In dB."""
     ssim: float | None = None
-    """By the set's protocol, as far as it is known."""
+    """Computed with the protocol of the set, as far as is known."""
     mae: float | None = None
     """Mean absolute error."""
     lpips: float | None = None
     """LPIPS (AlexNet)."""
     source: str
-    """Whose figures they are, and how they are known."""
+    """Who reported the figures, and how they are known."""
 
 
 @dataclass(kw_only=True)
 class SubsetConfig:
-    """A part of a test set that is scored by itself as well"""
+    """A part of a test set that is also scored separately"""
 
     positions: str
-    """NumPy file below the set's folder: positions in its sorted order, counted from 1. Left out where it is absent."""
+    """NumPy file below the set's folder with positions in the sorted images, from 1; skipped if it is missing."""
     published: PublishedScore | None = None
-    """Printed beside the score."""
+    """Reported next to the score."""
 
 
 @dataclass(kw_only=True)
@@ -94,15 +94,15 @@ class TestSetConfig(SetConfig):
     protocol: Literal["rgb", "y", "y_float", "dehazing", "defocus", "realblur"] = "rgb"
     """Scoring protocol, a key of evaluation.metrics.PROTOCOLS."""
     optional: bool = False
-    """Left out where its folder is not there."""
+    """Skip the set if its folder does not exist."""
     subsets: dict[str, SubsetConfig] = field(default_factory=dict)
-    """Parts of it that are scored by themselves as well."""
+    """Parts of the set that are also scored separately."""
     published: PublishedScore | None = None
-    """Printed beside the score."""
+    """Reported next to the score."""
     shares_scenes: bool = False
-    """The published split has scenes in training and test: data.check does not fail for it, and the results say so."""
+    """The published split shares scenes between training and test; data.check accepts this, and the results note it."""
     note: str | None = None
-    """What a reader of the score must know."""
+    """Remark reported with the score."""
 
 
 @dataclass(kw_only=True)
@@ -110,30 +110,30 @@ class DataConfig:
     """The images"""
 
     root: str
-    """Folder of the data set."""
+    """Root folder of the data set."""
     train: TrainSetConfig
-    """The training set: folder, layout."""
+    """The training set."""
     validation: dict[str, TestSetConfig] | None = None
-    """Sets that are scored during training, best.pt by their mean PSNR; null: the test sets, as in this field."""
+    """Sets scored during training, whose mean PSNR selects best.pt; null: the test sets, as is common in the field."""
     test: dict[str, TestSetConfig]
     """Test sets by name, each with folder, layout and protocol (rgb, y, y_float, dehazing, defocus, realblur)."""
     test_average: bool = False
-    """Print the mean over the test sets as well, as in deraining."""
+    """Also report the mean over the test sets, as is usual in deraining."""
     crop_size: int | tuple[int, int] = 256
-    """Side of the random training crop, or [height, width]; multiples of 32, at least 64."""
+    """Side of the random training crop in pixels, or [height, width]; multiples of 32, at least 64."""
     num_workers: int = 4
-    """Processes that load images; the result does not depend on it."""
+    """Number of processes that load images; does not affect the result."""
     cache: str | None = None
-    """Folder for the decoded training images, so that each is decoded once; it grows by height x width x 3 bytes for
-    each (16 bits: twice that) and may be shared or deleted at any time. /dev/shm/NAME: memory; null: no cache."""
+    """Folder in which decoded training images are cached; each takes height x width x 3 bytes (twice that at 16 bits).
+    It may be shared between runs and deleted at any time. /dev/shm/NAME: in memory; null: no cache."""
     max_broken: int = 10
-    """Training images that may turn out to be broken while the run goes on with others; one more ends it."""
+    """Number of training images that may turn out to be broken and are replaced by others; one more ends the run."""
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "data.num_workers must not be negative")
         _require(self.max_broken >= 0, "data.max_broken must not be negative")
         _require(len(self.test) > 0, "data.test needs at least one test set")
-        _require(self.validation is None or len(self.validation) > 0, "data.validation needs a set, or is null")
+        _require(self.validation is None or len(self.validation) > 0, "data.validation needs at least one set, or null")
 
     @property
     def crop(self) -> tuple[int, int]:
@@ -143,36 +143,36 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """The training: Adam, warm-up by epoch to lr, then cosine to min_lr"""
+    """Training: Adam, linear warm-up to lr, then cosine decay to min_lr, updated once per epoch"""
 
     epochs: int
-    """Number of epochs, warm-up included."""
+    """Number of epochs, including warm-up."""
     batch_size: int
-    """Images per step, of all processes together."""
+    """Global batch size: images per step, across all processes."""
     lr: float
-    """Learning rate after warm-up."""
+    """Peak learning rate, reached at the end of warm-up."""
     min_lr: float = 1e-6
-    """Learning rate at the end."""
+    """Final learning rate."""
     warmup_epochs: int
-    """Epochs of warm-up, within epochs."""
+    """Number of warm-up epochs."""
     clip_norm: float
-    """The gradient's norm is clipped to this."""
+    """Maximum L2 norm of the gradient; larger gradients are clipped."""
     precision: Precision = "float32"
-    """Arithmetic of the network; bf16 (fp16 where a GPU has none) is mixed precision. Loss and FFT stay float32."""
+    """bf16 and fp16 train in mixed precision, with the loss in float32; bf16 falls back to fp16 on GPUs without it."""
     compile: bool | None = None
-    """Compile the network, which takes a minute or more at the start; null: on CUDA."""
+    """Compile the network with torch.compile, which takes a minute or more at the start; null: only on CUDA."""
     max_skipped: int = 20
-    """Steps whose loss or gradient is not finite are skipped; the run ends after so many in a row."""
+    """A step whose loss or gradient is not finite is skipped; the run ends after this many skipped steps in a row."""
     sync_batch_norm: bool = True
-    """Of several processes: the attention's batch norm takes the statistics of the whole batch, not of its share."""
+    """With several processes, compute the statistics of batch norm over the global batch, not per process."""
     ema_decay: float | None = None
-    """Decay of the moving average of the weights, which is then what is validated and kept as best; null for none."""
+    """Decay of the moving average of the weights, which is then validated and saved in best.pt; null: no average."""
     validate_every: int
-    """Epochs between validations on the test sets (the last epoch is always validated)."""
+    """Epochs between validations (the last epoch is always validated)."""
     log_every: int = 50
-    """Steps between points of the curves."""
+    """Steps between points of the training curves."""
     keep_checkpoints: int = 2
-    """How many of the latest checkpoints are kept: last.pt and the ones before it."""
+    """Number of recent checkpoints to keep, including last.pt."""
 
     def __post_init__(self) -> None:
         for key in (
@@ -185,10 +185,14 @@ class TrainConfig:
             "log_every",
             "keep_checkpoints",
         ):
-            _require(getattr(self, key) > 0, f"train.{key} must be positive")
-        _require(0 <= self.min_lr <= self.lr, "train.min_lr must lie between 0 and train.lr")
-        _require(0 <= self.warmup_epochs < self.epochs, "train.warmup_epochs must be fewer than train.epochs")
-        _require(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay must lie between 0 and 1")
+            _require(getattr(self, key) > 0, f"train.{key} must be positive, not {getattr(self, key)}")
+        _require(0 <= self.min_lr <= self.lr, "train.min_lr must be between 0 and train.lr")
+        _require(
+            0 <= self.warmup_epochs < self.epochs, "train.warmup_epochs must be at least 0 and less than train.epochs"
+        )
+        _require(
+            self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay must be between 0 and 1, both excluded"
+        )
 
 
 @dataclass(kw_only=True)
@@ -196,9 +200,9 @@ class Config:
     """The task"""
 
     task: str
-    """What is restored: dehazing, deblurring, ... (a label)."""
+    """Label of the task: dehazing, deblurring, ..."""
     seed: int = 0
-    """Of the initial weights, the order of the images and their augmentation."""
+    """Seed of the initial weights, the order of the images and their augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig
@@ -208,11 +212,11 @@ class Config:
         _require(self.seed >= 0, "seed must not be negative")
 
     def to_yaml(self) -> str:
-        """All keys with their values, as ``--config`` reads them back."""
+        """All keys and values, in a form that ``--config`` reads back."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """All keys with their values as nested dicts, lists, numbers and text."""
+        """All keys and values as nested dicts, lists, numbers and text."""
         return _plain(asdict(self))
 
 

@@ -1,4 +1,4 @@
-"""Gradual warm-up of the learning rate (Goyal et al., "Accurate, Large Minibatch SGD", 2017), then any schedule."""
+"""Gradual learning-rate warm-up (Goyal et al., "Accurate, Large Minibatch SGD", 2017), followed by any scheduler."""
 
 import warnings
 
@@ -7,27 +7,27 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 
 class GradualWarmupScheduler(LRScheduler):
-    """Raises the rate linearly over ``total_epoch`` steps, then hands over to ``after_scheduler``.
+    """Raises the learning rate linearly over ``total_epoch`` steps, then hands over to ``after_scheduler``.
 
-    With base rate r, after ``e`` calls of ``step()``:
+    For a base rate r, after e calls of ``step()``:
 
-    - multiplier 1, e <= total_epoch: ``r * e / total_epoch`` (0 before the first call);
+    - multiplier 1, e <= total_epoch: ``r * e / total_epoch``, from 0 before the first call to r;
     - multiplier m > 1, e <= total_epoch: ``r * (1 + (m - 1) * e / total_epoch)``, from r to m r;
-    - e > total_epoch: what ``after_scheduler`` gives after ``e - total_epoch - 1`` steps of its own, times m; without
-      an ``after_scheduler`` it stays at m r.
+    - e > total_epoch: m times the rate of ``after_scheduler`` after ``e - total_epoch - 1`` of its own steps; m r
+      without an ``after_scheduler``.
 
-    A "step" is whatever the caller makes it, an epoch or an optimizer step. To train the first epoch at
-    ``r / total_epoch`` and not at 0, call ``step()`` at the start of each epoch.
+    A step can be an epoch or an optimizer step, depending on when the caller calls ``step()``. Call it at the start of
+    each epoch to train the first epoch at ``r / total_epoch`` instead of 0.
 
     Args:
-        optimizer: its groups' ``lr`` are the base rates.
-        multiplier: at least 1.
-        total_epoch: steps of warm-up; 0 for none.
-        after_scheduler: any torch scheduler made on the same optimizer beforehand, ``ReduceLROnPlateau`` included
-            (``step(metrics=...)`` passes the metric on).
+        optimizer: the optimizer; the ``lr`` of its parameter groups are the base rates.
+        multiplier: ratio m of the rate after warm-up to the base rate, at least 1.
+        total_epoch: number of warm-up steps; 0 for no warm-up.
+        after_scheduler: any torch scheduler, created beforehand on the same optimizer. For ``ReduceLROnPlateau``,
+            ``step(metrics=...)`` passes the metric on.
 
     Raises:
-        ValueError: multiplier under 1, a negative total_epoch, or an after_scheduler of another optimizer.
+        ValueError: multiplier is less than 1, total_epoch is negative, or after_scheduler has another optimizer.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class GradualWarmupScheduler(LRScheduler):
         self.multiplier = multiplier
         self.total_epoch = total_epoch
         self.after_scheduler = after_scheduler
-        # Making after_scheduler set the groups to its own first rates: keep those for the hand-over, and take the
-        # base rates from before that.
+        # Creating after_scheduler has set the rates to its own initial ones: keep these for the hand-over, and use the
+        # rates from before as base rates.
         self.after_lrs = [float(group["lr"]) * multiplier for group in optimizer.param_groups]
         self.base_lrs = [float(group.setdefault("initial_lr", group["lr"])) for group in optimizer.param_groups]
         if hasattr(after_scheduler, "base_lrs"):
@@ -57,9 +57,9 @@ class GradualWarmupScheduler(LRScheduler):
         self._set_lrs(self._warmup_lrs())
 
     def step(self, epoch: None = None, metrics: float | None = None) -> None:
-        """Go on by one; ``metrics`` is what ``ReduceLROnPlateau`` looks at, from the end of warm-up on."""
+        """Advance by one step; ``metrics`` goes to ``ReduceLROnPlateau`` once warm-up has ended."""
         if epoch is not None:
-            raise ValueError("step(epoch) is gone from torch's schedulers: call step() once per epoch")
+            raise ValueError("step(epoch) is not supported; call step() without an epoch, once per step")
         self.last_epoch += 1
         if self.last_epoch <= self.total_epoch:
             self._set_lrs(self._warmup_lrs())
@@ -69,24 +69,24 @@ class GradualWarmupScheduler(LRScheduler):
             self.after_scheduler.step(metrics)
         elif self.after_scheduler is not None:
             with warnings.catch_warnings():
-                # Of a run that was resumed here, whose optimizer has not stepped yet in this process.
+                # After resuming, the optimizer has not stepped yet in this process.
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
                 self.after_scheduler.step()
         self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def get_lr(self) -> list[float]:
-        """The rates in force, one per parameter group."""
+        """The current learning rates, one per parameter group."""
         return self.get_last_lr()
 
     def state_dict(self) -> dict:
-        """Numbers and lists only: ``torch.load(weights_only=True)`` reads it back."""
+        """The state as numbers and lists only, which ``torch.load(weights_only=True)`` can load."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("optimizer", "after_scheduler")}
         if self.after_scheduler is not None:
             state["after_scheduler"] = self.after_scheduler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Go on where ``state_dict`` was taken; sets the optimizer's rates too, whichever is loaded first."""
+        """Restore a saved state and the optimizer's rates, whichever of the two states is loaded first."""
         state = dict(state_dict)
         after = state.pop("after_scheduler", None)
         if (after is None) != (self.after_scheduler is None):

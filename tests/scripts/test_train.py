@@ -121,7 +121,7 @@ def test_help_explains_every_key_and_print_config_prints_them():
         "--init-from",
     ):
         assert key in help_text
-    assert "The gradient's norm is clipped to this." in help_text
+    assert "Maximum L2 norm of the gradient; larger gradients are clipped." in help_text
     printed = run_script("train.py", "--config", ITS, "--train.lr", "2e-4", "--print_config").stdout
     config = yaml.safe_load(printed)
     assert config["train"]["lr"] == 2e-4
