@@ -1,4 +1,4 @@
-"""LPIPS, for those who have it installed."""
+"""LPIPS, if torchmetrics is installed."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from utils.errors import InputError
 
 
 def load_lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS with AlexNet (Zhang et al., CVPR 2018) of images (N, 3, H, W) in [0, 1]: one mean over the images.
+    """LPIPS with AlexNet (Zhang et al., CVPR 2018): images (N, 3, H, W) in [0, 1] -> one score per image, (N,).
 
     Raises:
-        InputError: torchmetrics, which has it, is not installed, or AlexNet's weights are neither there nor to be had.
+        InputError: torchmetrics is not installed, or AlexNet's weights are neither cached nor available for download.
     """
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -28,7 +28,7 @@ def load_lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
 
     @torch.inference_mode()
     def lpips(restored: Tensor, target: Tensor) -> Tensor:
-        metric.reset()
-        return metric(restored.clamp(0, 1), target.clamp(0, 1))
+        # The network itself: the metric around it checks the values on the host.
+        return metric.net(restored.clamp(0, 1), target.clamp(0, 1), normalize=True).flatten()
 
     return lpips

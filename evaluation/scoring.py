@@ -1,4 +1,4 @@
-"""Scoring a set of images."""
+"""Score the images of a test set."""
 
 import sys
 import time
@@ -18,9 +18,9 @@ from utils.precision import Precision, autocast
 
 @dataclass(frozen=True)
 class Score:
-    """One image's scores, by the metric's name, before and after restoration.
+    """Scores of one image by metric, of the input and of the restored image.
 
-    ``seconds`` is the network's time on the device, padding included.
+    ``seconds`` is the network's time on the device, including padding.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that has no score, and why, in one line."""
+    """An image without a score, and the reason in one line."""
 
     name: str
     problem: str
@@ -48,18 +48,25 @@ def score_images(
     precision: Precision = "float32",
     network: Network | None = None,
 ) -> Iterator[tuple[Score | Failure, *tuple[Tensor, ...]]]:
-    """Restore and score samples of one image each (see ``data.datasets.evaluation_loader``), as they come.
+    """Restore and score samples of one image each, in order.
 
-    Yields the score and input, restored and target (1, 3, H, W) in [0, 1] on the device, or for an image that cannot
-    be read or restored its ``Failure`` alone. Restored images are scored unquantised unless the protocol says
-    otherwise. The model must be in eval mode. ``lpips`` (see ``evaluation.perceptual.load_lpips``) is scored as well;
-    ``self_ensemble`` and ``network``: see ``inference.whole.restore``.
+    Each image's scores reach the host in one copy, which is read after the next image has been queued, so a GPU does
+    not wait for the host between images.
 
-    The scores of an image are fetched when the next one is under way, so that a GPU has always work: the loader's
-    processes decode, the copy to the device and what is computed there run behind this loop.
+    Args:
+        model: network in eval mode.
+        samples: from ``data.datasets.evaluation_loader``.
+        protocol: a key of ``evaluation.metrics.PROTOCOLS``.
+        lpips: from ``evaluation.perceptual.load_lpips``, scored in addition to the protocol's metrics.
+        self_ensemble, network: see ``inference.whole.restore``.
+
+    Yields:
+        The ``Score`` followed by input, restored and target, (1, 3, H, W) in [0, 1] on ``device``; or a ``Failure``
+        alone if the image cannot be read or restored or the restored image is not finite.
     """
 
     def start(sample: dict) -> Callable[[], tuple]:
+        """Queue the work for one image; the function returned waits for its scores."""
         (name,) = sample["name"]
         if "input" not in sample:
             return lambda: (Failure(name, "; ".join(sample["broken"].values())),)
@@ -73,15 +80,24 @@ def score_images(
             problem = f"{name}: {error}"
             return lambda: (Failure(name, problem),)
         watch.stop()
-        values = []
-        for image in (input, restored):
-            values.append(PROTOCOLS[protocol](image, target))
-            if lpips is not None:
-                values[-1]["lpips"] = lpips(image, target)
+        sides = [PROTOCOLS[protocol](image, target) for image in (input, restored)]
+        if lpips is not None:
+            for side, image in zip(sides, (input, restored), strict=True):
+                side["lpips"] = lpips(image, target)
+        metrics = list(sides[0])
+        values = [restored.isfinite().all().double()[None]]
+        values += [side[metric].double() for side in sides for metric in metrics]
+        copy = HostCopy(torch.cat(values))
 
         def finish() -> tuple:
-            sides = [{metric: value.item() for metric, value in side.items()} for side in values]
-            return Score(name, *sides, watch.seconds()), input, restored, target
+            is_finite, *scores = copy.tolist()
+            if not is_finite:
+                advice = "the weights are damaged, or the precision is too low: try --precision float32"
+                return (Failure(name, f"{name}: the restored image is not finite; {advice}"),)
+            of_input, of_restored = (
+                dict(zip(metrics, part, strict=True)) for part in (scores[: len(metrics)], scores[len(metrics) :])
+            )
+            return Score(name, of_input, of_restored, watch.seconds()), input, restored, target
 
         return finish
 
@@ -95,19 +111,35 @@ def score_images(
         yield finish()
 
 
+class HostCopy:
+    """Copies a tensor to the host in the background; ``tolist`` waits for this copy, not for later work."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values.to("cpu", non_blocking=values.is_cuda)
+        self.copied = torch.cuda.Event() if values.is_cuda else None
+        if self.copied is not None:
+            self.copied.record()
+
+    def tolist(self) -> list[float]:
+        """The tensor's values."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.values.tolist()
+
+
 class Stopwatch:
-    """Times what the device does between its making and ``stop``; only ``seconds`` waits for it."""
+    """Measures the device's time from construction to ``stop``; only ``seconds`` waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_cuda = device.type == "cuda"
         self.begin = self._mark()
 
     def stop(self) -> None:
-        """End the time."""
+        """Mark the end of the measured work."""
         self.end = self._mark()
 
     def seconds(self) -> float:
-        """The time in seconds."""
+        """Elapsed time in seconds."""
         if not self.on_cuda:
             return self.end - self.begin
         self.end.synchronize()
@@ -122,7 +154,7 @@ class Stopwatch:
 
 
 def scored_and_failed(results: Iterable[Score | Failure]) -> tuple[list[Score], list[Failure]]:
-    """The two kinds apart, each in its order."""
+    """Split results into scores and failures, each in the original order."""
     scores, failures = [], []
     for result in results:
         (scores if isinstance(result, Score) else failures).append(result)
@@ -130,6 +162,6 @@ def scored_and_failed(results: Iterable[Score | Failure]) -> tuple[list[Score], 
 
 
 def report_failures(failures: Iterable[Failure]) -> None:
-    """One line on stderr for each problem; that of a target which several inputs share comes once."""
+    """Print each distinct problem in one line on stderr; several inputs may share a broken target."""
     for problem in dict.fromkeys(failure.problem for failure in failures):
         tqdm.write(f"error: {printable(problem)}", file=sys.stderr)
