@@ -17,7 +17,7 @@ from skimage.filters import median
 from skimage.metrics import peak_signal_noise_ratio
 from skimage.restoration import richardson_lucy
 
-from data.synthetic.degradations import disc, to_linear, to_stored
+from data.synthetic.degradations import disc, to_linear, to_srgb
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
@@ -64,7 +64,7 @@ def deconvolve(blurred: np.ndarray, *, radius: float, iterations: int) -> np.nda
     margin = 16  # the border is taken to be followed by darkness
     padded = cv2.copyMakeBorder(to_linear(blurred), *[margin] * 4, cv2.BORDER_REFLECT)
     sharp = np.dstack([richardson_lucy(padded[..., c], disc(radius), iterations) for c in range(3)])
-    return to_stored(sharp[margin:-margin, margin:-margin])
+    return to_srgb(sharp[margin:-margin, margin:-margin])
 
 
 def median_filter(image: np.ndarray, *, height: int, width: int) -> np.ndarray:

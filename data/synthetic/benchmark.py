@@ -1,17 +1,17 @@
-"""The embedded benchmark's data: the photographs that come with scikit-image, degraded, in the published shapes.
+"""Data for the embedded benchmark: scikit-image's sample photographs, degraded, in the layouts of public data sets.
 
     python -m data.synthetic.benchmark --output datasets/benchmark
 
-writes below the output folder, each laid out and named like the data set that is named here:
+Folders and file names below the output folder follow these data sets:
 
     dehazing/{train,test}/{hazy,gt}                      RESIDE
-    deblurring/{train,test}/NAME/{blur,sharp}            GoPro, a photograph in place of a sequence
+    deblurring/{train,test}/NAME/{blur,sharp}            GoPro, with one photograph per sequence
     defocus/{train,val,test}_c/{source,target}           DPDD: 16 bit, indoor_labels.npy and outdoor_labels.npy
-    deraining/train/{input,target}, deraining/test/SET/{input,target}    Rain13K, for SET Test100, Rain100H, Rain100L
+    deraining/train/{input,target}, deraining/test/SET/{input,target}    Rain13K; SET: Test100, Rain100H, Rain100L
     desnowing/{train2500,test2000}/{Snow,Gt}             CSD
 
-Photographs of one split are in no other. The motorcycle has its measured depth, the others a made-up smooth one.
-Writing the same folder again changes nothing.
+No photograph occurs in more than one split. Depth is measured for the motorcycle and synthetic for all others. The
+output is deterministic: running the script again rewrites the same files.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,52 +22,53 @@ import numpy as np
 from tqdm import tqdm
 
 from data.images import write_image
-from data.synthetic.degradations import DEGRADATIONS, haze, rain, to_linear, to_stored
+from data.synthetic.degradations import DEGRADATIONS, haze, rain, to_linear, to_srgb
 from data.synthetic.depth import smooth_depth
 from data.synthetic.photographs import PHOTOGRAPHS, photographs
 from utils.cli import ScriptParser
 from utils.errors import run_script
 
-VARIANTS = {"train": 12, "validation": 2, "test": 4}  # degradations of each photograph
-INDOOR = ("coffee",)  # of the test photographs, for DPDD's labels
+VARIANTS = {"train": 12, "validation": 2, "test": 4}  # degraded versions per photograph
+INDOOR = ("coffee",)  # test photographs labelled indoor, as in DPDD; all others are outdoor
 
 
 def light_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Few streaks of one direction, like Rain100L's."""
+    """Sparse streaks in one direction, similar to Rain100L."""
     return rain(clean, rng, angle=rng.uniform(-20, 20), length=25, density=0.0004, opacity=0.5, veil=0)
 
 
 def heavy_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Dense, bright streaks, like Rain100H's."""
+    """Dense, bright streaks, similar to Rain100H."""
     return rain(clean, rng, angle=rng.uniform(-35, 35), length=35, density=0.003, opacity=0.8, veil=0.05)
 
 
 def clean_images(
     split: str, variants: dict[str, int], seed: int, recolour: bool = True
 ) -> Iterator[tuple[str, int, np.ndarray, np.ndarray | None, np.random.Generator]]:
-    """Each photograph of a split several times: name, number from 1, image, depth if known, and what draws the rest.
+    """Yield each photograph of a split ``variants[split]`` times.
 
-    Images are uint8 (H, W, 3), those of the training split with other colours each time, with ``recolour``.
+    Yields (name, number from 1, image uint8 (H, W, 3), depth or None if unknown, random generator). With ``recolour``,
+    training images get different colours each time.
     """
     for position, (name, photograph, depth) in enumerate(photographs(split)):
         rng = np.random.default_rng([seed, list(PHOTOGRAPHS).index(split), position])
         for number in range(1, variants[split] + 1):
-            clean = recoloured(photograph, rng) if recolour and split == "train" else photograph
+            clean = random_colours(photograph, rng) if recolour and split == "train" else photograph
             yield name, number, clean, depth, rng
 
 
-def recoloured(photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photograph, uint8 (H, W, 3), exposed up to two stops less, with another white balance and colours exchanged.
+def random_colours(photograph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Randomise exposure (0 to -2 stops), white balance and channel order of a photograph, uint8 (H, W, 3).
 
-    A few photographs have too few colours for a network to learn from them what is haze, rain or snow and what is pale.
+    With only a handful of photographs, a network would otherwise mistake pale objects for haze, rain or snow.
     """
     stops = rng.uniform(-2, 0) + rng.uniform(-0.5, 0.5, 3)
     light = to_linear(as_float(photograph[..., rng.permutation(3)]))
-    return to_integer(to_stored(light * np.float32(2) ** stops.astype(np.float32)), np.uint8)
+    return to_integer(to_srgb(light * np.float32(2) ** stops.astype(np.float32)), np.uint8)
 
 
 def write_dehazing(folder: Path, variants: dict[str, int], seed: int) -> None:
-    """At half size, so that a training crop shows enough of an image to tell its haze."""
+    """Write hazy images at half size, so that a training crop shows enough of the scene to estimate its haze."""
     for split in ("train", "test"):
         for name, number, clean, depth, rng in clean_images(split, variants, seed):
             hazes = (1, 2) if split == "train" else (number,)
@@ -83,6 +84,7 @@ def write_dehazing(folder: Path, variants: dict[str, int], seed: int) -> None:
 
 
 def write_deblurring(folder: Path, variants: dict[str, int], seed: int) -> None:
+    """Write images with camera shake."""
     for split in ("train", "test"):
         for name, number, clean, _, rng in clean_images(split, variants, seed, recolour=False):
             blurred = DEGRADATIONS["motion_blur"](as_float(clean), rng)
@@ -91,7 +93,8 @@ def write_deblurring(folder: Path, variants: dict[str, int], seed: int) -> None:
 
 
 def write_defocus(folder: Path, variants: dict[str, int], seed: int) -> None:
-    shot = 1  # the camera's counter: each input and each target is a photograph of its own
+    """Write 16-bit images with defocus blur, and the index files of the indoor and outdoor test images."""
+    shot = 1  # DPDD numbers inputs and targets consecutively, as separate exposures
     for split, subfolder in (("train", "train_c"), ("validation", "val_c"), ("test", "test_c")):
         is_indoor = []
         for name, _, clean, depth, rng in clean_images(split, variants, seed, recolour=False):
@@ -106,6 +109,7 @@ def write_defocus(folder: Path, variants: dict[str, int], seed: int) -> None:
 
 
 def write_deraining(folder: Path, variants: dict[str, int], seed: int) -> None:
+    """Write rainy images: one training set and three test sets."""
     sets = {
         "train": ("train", DEGRADATIONS["rain"]),
         "test/Test100": ("test", DEGRADATIONS["rain"]),
@@ -121,6 +125,7 @@ def write_deraining(folder: Path, variants: dict[str, int], seed: int) -> None:
 
 
 def write_desnowing(folder: Path, variants: dict[str, int], seed: int) -> None:
+    """Write snowy images."""
     for split, subfolder in (("train", "train2500"), ("test", "test2000")):
         for position, (_, _, clean, _, rng) in enumerate(clean_images(split, variants, seed), 1):
             write_image(folder / subfolder / "Gt" / f"{position}.tif", clean)
@@ -138,7 +143,7 @@ TASKS: dict[str, Callable[[Path, dict[str, int], int], None]] = {
 
 
 def write_benchmark(output: Path, tasks: Iterable[str] = TASKS, variants: dict[str, int] = VARIANTS) -> None:
-    """Write the data of ``tasks`` below ``output``, so many degradations of each photograph of a split."""
+    """Write the data of ``tasks`` below ``output``; ``variants`` is the number of images per photograph, by split."""
     for task in tqdm(tasks, "writing images", disable=None):
         TASKS[task](output / task, variants, seed=list(TASKS).index(task))
 
@@ -149,13 +154,13 @@ def as_float(image: np.ndarray) -> np.ndarray:
 
 
 def to_integer(image: np.ndarray, dtype: type) -> np.ndarray:
-    """[0, 1] -> the whole range of ``dtype``, rounded."""
+    """[0, 1] -> the full range of ``dtype``, rounded."""
     return np.round(image * np.iinfo(dtype).max).astype(dtype)
 
 
 def main() -> None:
     parser = ScriptParser(prog="python -m data.synthetic.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("datasets/benchmark"), help="the folder to write")
+    parser.add_argument("--output", type=Path, default=Path("datasets/benchmark"), help="output folder")
     write_benchmark(parser.parse().output)
 
 

@@ -1,8 +1,8 @@
 """Physical models that degrade clean photographs: haze, rain, snow, camera shake and defocus.
 
-Images are float32 (H, W, 3) in [0, 1] as files store them (sRGB), of any size; depth maps are float32 (H, W), larger
-is further. Each model takes its physical parameters; ``DEGRADATIONS`` has each by name with parameters drawn at random.
-What gathers light during an exposure (rain, snow, shake, defocus) is computed in linear light.
+Images are sRGB-encoded float32 (H, W, 3) in [0, 1], of any size. Depth maps are float32 (H, W), larger is further away.
+Each model takes its physical parameters; ``DEGRADATIONS`` maps names to versions with random parameters. Effects that
+integrate light over the exposure (rain, snow, shake, defocus) are computed in linear light.
 """
 
 from collections.abc import Callable
@@ -14,26 +14,27 @@ from data.synthetic.depth import smooth_depth
 
 RAIN_LAYERS = 3
 FLAKE_SIZES = 6
-DIRECT = 11  # the largest kernel side for which OpenCV's filter2D does not take a Fourier transform, 50 times slower
+# Largest kernel side that OpenCV's filter2D convolves directly. For larger ones it uses a DFT, 50 times slower.
+MAX_DIRECT_SIDE = 11
 
 
-def to_linear(stored: np.ndarray) -> np.ndarray:
-    """Stored values in [0, 1] -> linear light in [0, 1] (sRGB, IEC 61966-2-1)."""
-    stored = np.clip(stored, 0, 1)
-    return np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4).astype(np.float32)
+def to_linear(srgb: np.ndarray) -> np.ndarray:
+    """sRGB values in [0, 1] -> linear light in [0, 1] (IEC 61966-2-1)."""
+    srgb = np.clip(srgb, 0, 1)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def to_stored(light: np.ndarray) -> np.ndarray:
-    """Linear light in [0, 1] -> stored values in [0, 1] (sRGB, IEC 61966-2-1)."""
+def to_srgb(light: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] -> sRGB values in [0, 1] (IEC 61966-2-1)."""
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055).astype(np.float32)
 
 
 def haze(clear: np.ndarray, depth: np.ndarray, beta: float, airlight: float) -> np.ndarray:
-    """Haze by atmospheric scattering: I = J t + A (1 - t), t = exp(-beta d) (Koschmieder's law).
+    """Atmospheric scattering: I = J t + A (1 - t) with transmission t = exp(-beta d) (Koschmieder's law).
 
-    Applied to the stored values, not to linear light, as in RESIDE (Li et al., IEEE TIP 2019), whose indoor set
-    draws beta from 0.6 to 1.8 and the airlight A from 0.7 to 1 with depths of at most about 1.
+    Applied to sRGB values, not linear light, as in RESIDE (Li et al., IEEE TIP 2019). RESIDE's indoor set draws beta
+    from [0.6, 1.8] and the airlight A from [0.7, 1], with depths up to about 1.
     """
     transmission = np.exp(-beta * depth)[..., None]
     return (clear * transmission + airlight * (1 - transmission)).astype(np.float32)
@@ -50,32 +51,35 @@ def rain(
     veil: float,
     brightness: float = 0.8,
 ) -> np.ndarray:
-    """Streaks of falling drops before a veil of those too far to be told apart.
+    """Rain streaks in front of a uniform veil, which stands for drops too distant to resolve.
 
-    A drop that covers a pixel for the part b of the exposure changes its light B to (1 - b) B + b E, E being the
-    drop's own (Garg and Nayar, CVPR 2004); the veil does the same everywhere (heavy rain: Yang et al., CVPR 2017).
-    Streaks lie at random places, all along ``angle``. Of the layers of rain, each twice as far as the one before has
-    four times the drops, half as long, and half as opaque since they are thinner than a pixel.
+    A drop that covers a pixel for a fraction b of the exposure changes the background radiance B to (1 - b) B + b E,
+    where E is the radiance of the drop (Garg and Nayar, CVPR 2004). The veil has the same effect on all pixels (heavy
+    rain: Yang et al., CVPR 2017). Streaks are placed at random, all at the same ``angle``. Each layer of rain is twice
+    as far away as the previous one: it has four times as many streaks, half as long, and half as opaque, since they
+    are narrower than a pixel.
 
     Args:
-        angle: of the streaks from the vertical, in degrees; positive falls towards the right.
+        clean: (H, W, 3).
+        rng: draws the positions and strengths of the streaks.
+        angle: of the streaks, in degrees from vertical; positive leans to the right on the way down.
         length: of the nearest streaks, in pixels.
         density: of the nearest streaks, per pixel.
-        opacity: b of the nearest streaks, up to 1.
-        veil: b of the veil.
-        brightness: E, linear light in [0, 1]; a drop shows the sky.
+        opacity: b of the nearest streaks, in [0, 1].
+        veil: b of the veil, in [0, 1].
+        brightness: E, linear light in [0, 1]; drops refract light from the sky, so they are bright.
     """
-    clearness = np.full(clean.shape[:2], 1 - veil, np.float32)
+    transmission = np.full(clean.shape[:2], 1 - veil, np.float32)
     for distance in 2 ** np.arange(RAIN_LAYERS):
         kernel = streak(angle, length / distance, sigma=max(0.5, 0.8 / distance))
-        clearness *= 1 - opacity / distance * scatter(rng, clean.shape[:2], density * distance**2, kernel)
-    return _cover(clean, clearness, brightness)
+        transmission *= 1 - opacity / distance * scatter(rng, clean.shape[:2], density * distance**2, kernel)
+    return _composite(clean, transmission, brightness)
 
 
 def streak(angle: float, length: float, sigma: float = 0.6) -> np.ndarray:
-    """The image of a moving drop (K, K), its peak 1: Gaussian across, fading to both ends.
+    """Motion-blurred image of a drop, (K, K) with peak 1: Gaussian across, fading towards both ends.
 
-    angle in degrees from the vertical (see ``rain``), length and sigma in pixels.
+    ``angle`` is in degrees from vertical (see ``rain``); ``length`` and the Gaussian's ``sigma`` are in pixels.
     """
     x, y = _grid(length / 2 + 2 * sigma)
     sine, cosine = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
@@ -97,34 +101,36 @@ def snow(
     veil: float,
     brightness: float = 0.9,
 ) -> np.ndarray:
-    """Flakes of several sizes, blurred by their own motion, before a veil.
+    """Motion-blurred snowflakes of several sizes in front of a uniform veil.
 
-    I = A Z + J (1 - Z), Z the flakes' opacity and A their colour (Liu et al., DesnowNet, IEEE TIP 2018), here in linear
-    light, where it is the mean over the exposure. The nearer a flake is, the larger, the further it moves and, being
-    out of focus, the more transparent.
+    I = A Z + J (1 - Z), with the flakes' opacity Z and brightness A (Liu et al., DesnowNet, IEEE TIP 2018). It is
+    evaluated in linear light, where it is the mean over the exposure. Nearer flakes are larger, move further during
+    the exposure and, being out of focus, are more transparent.
 
     Args:
-        angle: of the motion from the vertical, in degrees; positive falls towards the right.
-        motion: of a flake during the exposure, in diameters.
-        size: radius of the nearest flakes, in pixels; the furthest have a tenth of it.
-        cover: share of the image that flakes of each size would cover if they did not move or overlap.
+        clean: (H, W, 3).
+        rng: draws the shapes, positions and strengths of the flakes.
+        angle: of the motion, in degrees from vertical; positive falls to the right.
+        motion: distance a flake moves during the exposure, in flake diameters.
+        size: radius of the nearest flakes, in pixels; the furthest are a tenth of it.
+        cover: fraction of the image that the flakes of each size would cover without motion and overlap.
         opacity: of the furthest flakes, in [0, 1]; the nearest have half of it.
-        veil: opacity of the veil.
+        veil: opacity of the veil, in [0, 1].
         brightness: A, linear light in [0, 1].
     """
-    clearness = np.full(clean.shape[:2], 1 - veil, np.float32)
+    transmission = np.full(clean.shape[:2], 1 - veil, np.float32)
     for nearness in np.linspace(0, 1, FLAKE_SIZES):
         radius = size * 0.1 ** (1 - nearness)
         shape = flake(rng, radius, softness=0.5 + 0.2 * radius)
         path = streak(angle, 2 * radius * motion)
         shape = _convolve(np.pad(shape, len(path) // 2), path / path.sum())
         flakes = scatter(rng, clean.shape[:2], cover / (np.pi * radius**2 + 1), shape)
-        clearness *= 1 - opacity * (1 - nearness / 2) * flakes
-    return _cover(clean, clearness, brightness)
+        transmission *= 1 - opacity * (1 - nearness / 2) * flakes
+    return _composite(clean, transmission, brightness)
 
 
 def flake(rng: np.random.Generator, radius: float, softness: float) -> np.ndarray:
-    """An uneven soft blob (K, K) in [0, 1] of ``radius`` pixels on average; ``softness`` is the width of its edge."""
+    """Irregular soft-edged blob, (K, K) in [0, 1], of mean ``radius`` and edge width ``softness``, in pixels."""
     x, y = _grid(1.5 * radius + softness)
     theta = np.arctan2(y, x)
     outline = sum(rng.uniform(-0.3, 0.3) / k * np.cos(k * theta + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
@@ -132,9 +138,9 @@ def flake(rng: np.random.Generator, radius: float, softness: float) -> np.ndarra
 
 
 def scatter(rng: np.random.Generator, size: tuple[int, int], density: float, kernel: np.ndarray) -> np.ndarray:
-    """Copies of ``kernel`` (K, K) with random strengths from 0.4 to 1: (*size), the strongest where they overlap.
+    """Place copies of ``kernel`` (K, K) at random, scaled by 0.4 to 1; overlaps take the maximum. Returns (*size).
 
-    density is their mean number per pixel; those whose centre lies outside the image are there as well.
+    ``density`` is the mean number of copies per pixel, including those centred just outside the image.
     """
     side = len(kernel)
     height, width = (length + 2 * (side // 2) for length in size)
@@ -142,31 +148,33 @@ def scatter(rng: np.random.Generator, size: tuple[int, int], density: float, ker
     tops, lefts = rng.integers((height, width), size=(count, 2)).T.tolist()
     canvas = np.zeros((height + side - 1, width + side - 1), np.float32)
     for top, left, strength in zip(tops, lefts, rng.uniform(0.4, 1, count).astype(np.float32), strict=True):
-        place = canvas[top : top + side, left : left + side]
-        np.maximum(place, strength * kernel, out=place)
+        window = canvas[top : top + side, left : left + side]
+        np.maximum(window, strength * kernel, out=window)
     return canvas[side - 1 : side - 1 + size[0], side - 1 : side - 1 + size[1]]
 
 
 def motion_blur(clean: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """The mean over the exposure: linear light convolved with ``kernel``, borders reflected.
+    """Uniform motion blur: linear light convolved with ``kernel``, with reflected borders.
 
-    With ``shake_kernel`` it is the blur of a shaking camera that does not turn about its axis.
+    With a ``shake_kernel``, this models camera shake without rotation about the optical axis.
 
     Args:
+        clean: (H, W, 3).
         kernel: (K, K), K odd, summing to 1.
     """
-    return to_stored(_convolve(to_linear(clean), kernel))
+    return to_srgb(_convolve(to_linear(clean), kernel))
 
 
 def shake_kernel(rng: np.random.Generator, extent: float) -> np.ndarray:
-    """The path of a point in the image while the camera shakes, as a kernel (K, K) that sums to 1.
+    """Random camera-shake blur kernel, (K, K) summing to 1: the trajectory of an image point during the exposure.
 
-    The velocity is a constant drift plus smooth Gaussian noise, so that the hand has inertia and trembles, as in the
-    random trajectories of Boracchi and Foi (IEEE TIP 2012). The path's points are spread bilinearly over their four
-    pixels; its centre of mass lies at the kernel's centre.
+    The velocity is a constant drift plus smoothed Gaussian noise, which models the inertia and tremor of a hand,
+    similar to the random trajectories of Boracchi and Foi (IEEE TIP 2012). Points of the trajectory are splatted
+    bilinearly, and its centre of mass is at the centre of the kernel.
 
     Args:
-        extent: diameter of the path, that is, twice the largest distance from its centre of mass, in pixels.
+        rng: draws the trajectory.
+        extent: twice the largest distance of the trajectory from its centre of mass, in pixels.
     """
     steps = 16 * int(np.ceil(extent) + 1)
     tremble = cv2.GaussianBlur(rng.normal(size=(2, steps)), (0, 0), steps / 12, sigmaY=1e-6)
@@ -186,47 +194,49 @@ def shake_kernel(rng: np.random.Generator, extent: float) -> np.ndarray:
 
 
 def defocus(clean: np.ndarray, depth: np.ndarray, focus: float, strength: float) -> np.ndarray:
-    """Blur by a thin lens of large aperture focused at the depth ``focus``.
+    """Depth-dependent blur of a thin lens focused at depth ``focus``.
 
-    A point at depth d becomes a disc of radius ``strength`` |1/d - 1/focus| pixels: the circle of confusion of a thin
-    lens, A f |1/d - 1/s| / (1 - f/s) in diameter for aperture A, focal length f and focus s, halved and with the lens's
-    and the sensor's constants in one. The image is cut into layers, one for each whole radius, which are blurred in
-    linear light and laid over each other from far to near. Dividing by the opacity gathered continues each layer behind
-    what covers it, so that no dark seam appears where a layer ends.
+    A point at depth d becomes a disc of radius ``strength`` |1/d - 1/focus| pixels. A thin lens's circle of confusion
+    has diameter A f |1/d - 1/s| / (1 - f/s) for aperture A, focal length f and focus distance s; ``strength`` combines
+    the constants of lens and sensor, and the factor of 1/2. The image is split into layers, one per integer radius,
+    which are blurred in linear light and composited from far to near. Dividing by the accumulated opacity extends each
+    layer behind its occluders, which avoids dark seams at layer boundaries.
 
     Args:
-        depth: (H, W), above 0.
+        clean: (H, W, 3).
+        depth: (H, W), positive.
+        focus: depth that is in focus, in the unit of ``depth``.
         strength: radius in pixels per unit of inverse depth.
     """
     radius = strength * (1 / np.maximum(depth, 1e-3) - 1 / focus).astype(np.float32)  # negative beyond the focus
     light = np.dstack([to_linear(clean), np.ones_like(radius)])
     gathered = np.zeros_like(light)
     for layer in range(int(np.floor(radius.min())), int(np.ceil(radius.max())) + 1):
-        share = np.clip(1 - np.abs(radius - layer), 0, 1)[..., None]  # of a pixel between two layers
+        share = np.clip(1 - np.abs(radius - layer), 0, 1)[..., None]  # a pixel is shared by its two nearest layers
         if share.any():
             blurred = _convolve(light * share, disc(abs(layer)))
             gathered = gathered * (1 - blurred[..., 3:]) + blurred
-    return to_stored(gathered[..., :3] / np.maximum(gathered[..., 3:], 1e-6))
+    return to_srgb(gathered[..., :3] / np.maximum(gathered[..., 3:], 1e-6))
 
 
 def disc(radius: float, samples: int = 8) -> np.ndarray:
-    """A disc (K, K) that sums to 1: each pixel counts by how many of its samples x samples points the disc covers."""
-    steps = _steps(radius)
-    points = (steps[:, None] + (np.arange(samples) + 0.5) / samples - 0.5).ravel()
-    # Below half a pixel the disc lies within the middle pixel, between its points perhaps.
+    """Anti-aliased disc, (K, K) summing to 1, by supersampling each pixel with samples x samples points."""
+    offsets = _offsets(radius)
+    points = (offsets[:, None] + (np.arange(samples) + 0.5) / samples - 0.5).ravel()
+    # A disc smaller than half a pixel might fall between the sample points of the centre pixel.
     inside = points**2 + points[:, None] ** 2 <= max(radius, 0.5) ** 2
-    cover = inside.reshape(len(steps), samples, len(steps), samples).mean((1, 3))
+    cover = inside.reshape(len(offsets), samples, len(offsets), samples).mean((1, 3))
     return (cover / cover.sum()).astype(np.float32)
 
 
 def random_haze(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``haze`` with RESIDE's range of parameters."""
+    """``haze`` with the parameter ranges of RESIDE's indoor set; depth is synthesised if None."""
     depth = smooth_depth(*clean.shape[:2], rng) if depth is None else depth
     return haze(clean, depth, beta=rng.uniform(0.6, 1.8), airlight=rng.uniform(0.7, 1))
 
 
 def random_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``rain`` from a shower to a downpour; it needs no depth."""
+    """``rain`` from a light shower to a downpour; depth is ignored."""
     strength = rng.uniform(0, 1)
     return rain(
         clean,
@@ -240,7 +250,7 @@ def random_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray |
 
 
 def random_snow(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``snow`` from a few flakes to a storm; it needs no depth."""
+    """``snow`` from a few flakes to a snowstorm; depth is ignored."""
     return snow(
         clean,
         rng,
@@ -254,18 +264,17 @@ def random_snow(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray |
 
 
 def random_motion_blur(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``motion_blur`` along a path of 4 to 16 pixels; it needs no depth."""
+    """``motion_blur`` with a random ``shake_kernel`` of 4 to 16 pixels; depth is ignored."""
     return motion_blur(clean, shake_kernel(rng, extent=rng.uniform(4, 16)))
 
 
 def random_defocus(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``defocus`` with the focus on something in the image and discs of 1.5 to 4 pixels radius on average."""
+    """``defocus`` with the focus on a random pixel and a mean blur radius of 1.5 to 4 pixels (at most 12 anywhere)."""
     depth = smooth_depth(*clean.shape[:2], rng) if depth is None else np.maximum(depth, 1e-3)
     focus = float(rng.choice(depth.ravel()))
-    off = np.abs(1 / depth - 1 / focus)
-    return defocus(
-        clean, depth, focus, strength=min(rng.uniform(1.5, 4) / (off.mean() + 1e-6), 12 / (off.max() + 1e-6))
-    )
+    blur = np.abs(1 / depth - 1 / focus)  # radius per unit of strength
+    strength = min(rng.uniform(1.5, 4) / (blur.mean() + 1e-6), 12 / (blur.max() + 1e-6))
+    return defocus(clean, depth, focus, strength)
 
 
 DEGRADATIONS: dict[str, Callable[..., np.ndarray]] = {
@@ -275,36 +284,36 @@ DEGRADATIONS: dict[str, Callable[..., np.ndarray]] = {
     "motion_blur": random_motion_blur,
     "defocus": random_defocus,
 }
-"""``degrade(clean, rng, depth=None) -> degraded``: everything random is drawn from ``rng``; depth (H, W) up to 1, made
-up where it is None."""
+"""Functions ``degrade(clean, rng, depth=None) -> degraded``. All randomness is drawn from ``rng``; ``depth`` is (H, W)
+with values up to 1, and synthesised if needed and None."""
 
 
-def _cover(clean: np.ndarray, clearness: np.ndarray, brightness: float) -> np.ndarray:
-    """The share ``clearness`` (H, W) of the image's light, the rest from something of ``brightness`` before it."""
-    clearness = clearness[..., None]
-    return to_stored(to_linear(clean) * clearness + brightness * (1 - clearness))
+def _composite(clean: np.ndarray, transmission: np.ndarray, brightness: float) -> np.ndarray:
+    """Blend the image, in linear light, with a foreground of ``brightness`` and opacity 1 - ``transmission`` (H, W)."""
+    transmission = transmission[..., None]
+    return to_srgb(to_linear(clean) * transmission + brightness * (1 - transmission))
 
 
 def _convolve(light: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) convolved with (K, K), K odd, borders reflected."""
+    """Convolve (H, W) or (H, W, C) with (K, K), K odd, with reflected borders, splitting large kernels into blocks."""
     half = len(kernel) // 2
     height, width = light.shape[:2]
     padded = cv2.copyMakeBorder(light, half, half, half, half, cv2.BORDER_REFLECT)
     kernel = kernel[::-1, ::-1]  # filter2D correlates
     result = np.zeros_like(light)
-    for top in range(0, len(kernel), DIRECT):
-        for left in range(0, len(kernel), DIRECT):
-            part = np.ascontiguousarray(kernel[top : top + DIRECT, left : left + DIRECT])
-            if part.any():
-                filtered = cv2.filter2D(padded, -1, part, anchor=(0, 0))
+    for top in range(0, len(kernel), MAX_DIRECT_SIDE):
+        for left in range(0, len(kernel), MAX_DIRECT_SIDE):
+            block = np.ascontiguousarray(kernel[top : top + MAX_DIRECT_SIDE, left : left + MAX_DIRECT_SIDE])
+            if block.any():
+                filtered = cv2.filter2D(padded, -1, block, anchor=(0, 0))
                 result += filtered[top : top + height, left : left + width]
     return result
 
 
 def _grid(reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """x and y (K, K) of the pixels around a centre, ``reach`` at least in each direction."""
-    return np.meshgrid(_steps(reach), _steps(reach))
+    """Pixel offsets x and y from the centre, (K, K) each, covering at least ``reach`` in each direction."""
+    return np.meshgrid(_offsets(reach), _offsets(reach))
 
 
-def _steps(reach: float) -> np.ndarray:
+def _offsets(reach: float) -> np.ndarray:
     return np.arange(-np.ceil(reach), np.ceil(reach) + 1)

@@ -1,10 +1,10 @@
-"""The demo's data: the photographs that come with scikit-image, under haze, in RESIDE's layout.
+"""Data for the demo: scikit-image's sample photographs with synthetic haze, in RESIDE's layout.
 
     python -m data.synthetic.demo --output datasets/demo
 
-writes train/{hazy,gt} and test/{hazy,gt}; the photographs of one are not in the other. The motorcycle has its
-measured depth, the others a made-up smooth one. Each photograph is written under sixteen hazes for training and
-four for test. Writing the same folder again changes nothing.
+Writes train/{hazy,gt} and test/{hazy,gt}, with 16 hazy versions of each training photograph and 4 of each test
+photograph. No photograph occurs in both splits. Depth is measured for the motorcycle and synthetic for all others. The
+output is deterministic: running the script again rewrites the same files.
 """
 
 from pathlib import Path
@@ -19,17 +19,17 @@ from data.synthetic.photographs import PHOTOGRAPHS, photographs
 from utils.cli import ScriptParser
 from utils.errors import run_script
 
-HAZES = {"train": 16, "test": 4}
+VARIANTS = {"train": 16, "test": 4}
 
 
 def write_demo(output: Path, seed: int = 0) -> None:
     """Write both splits below ``output``."""
-    for number, split in enumerate(HAZES):
+    for number, split in enumerate(VARIANTS):
         rng = np.random.default_rng([seed, number])
         for name, image, depth in tqdm(photographs(split), split, len(PHOTOGRAPHS[split]), disable=None):
             write_image(output / split / "gt" / f"{name}.png", image)
             clear = image.astype(np.float32) / 255
-            for index in range(HAZES[split]):
+            for index in range(VARIANTS[split]):
                 beta, airlight = rng.uniform(0.6, 1.8), rng.uniform(0.7, 1)
                 distance = smooth_depth(*image.shape[:2], rng) if depth is None else depth
                 hazy = haze(clear, distance, beta, airlight)
@@ -39,7 +39,7 @@ def write_demo(output: Path, seed: int = 0) -> None:
 
 def main() -> None:
     parser = ScriptParser(prog="python -m data.synthetic.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("datasets/demo"), help="the folder to write")
+    parser.add_argument("--output", type=Path, default=Path("datasets/demo"), help="output folder")
     write_demo(parser.parse().output)
 
 

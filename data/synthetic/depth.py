@@ -1,13 +1,13 @@
-"""Depth maps, float32 (H, W), larger is further: made up, or measured by a stereo camera."""
+"""Depth maps, float32 (H, W), larger is further away: synthetic, or from stereo disparity."""
 
 import cv2
 import numpy as np
 
 
 def smooth_depth(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A made-up depth from 0.2 to 1 for a photograph without one: far at the top, near at the bottom, uneven.
+    """Synthetic depth in [0.2, 1] for a photograph without measured depth: far at the top, near at the bottom.
 
-    A vertical ramp plus smooth noise of a few periods per side, stretched to the whole range.
+    A vertical ramp plus low-frequency noise, rescaled to the full range.
     """
     ramp = np.linspace(1, 0, height, dtype=np.float32)[:, None]
     noise = cv2.resize(rng.uniform(-1, 1, (3, 4)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -16,10 +16,10 @@ def smooth_depth(height: int, width: int, rng: np.random.Generator) -> np.ndarra
 
 
 def depth_from_disparity(disparity: np.ndarray, focal: float, offset: float, baseline: float) -> np.ndarray:
-    """Z = baseline f / (disparity + offset), in the baseline's unit (Middlebury stereo, 2014).
+    """Z = baseline * focal / (disparity + offset), in the unit of the baseline (Middlebury stereo, 2014).
 
-    disparity, focal length and offset (of the principal points) in pixels; holes (not finite) take the value of
-    the nearest pixel that has one.
+    Disparity, focal length and offset (the difference of the principal points' x) are in pixels. Holes (non-finite
+    disparity) are filled with the nearest known value.
     """
     known = np.isfinite(disparity)
     _, labels = cv2.distanceTransformWithLabels(
@@ -30,16 +30,16 @@ def depth_from_disparity(disparity: np.ndarray, focal: float, offset: float, bas
     return (baseline * focal / (nearest[labels] + offset)).astype(np.float32)
 
 
-def seen_from_the_right(depth: np.ndarray, disparity: np.ndarray) -> np.ndarray:
-    """The left image's depth (H, W) moved to where the right image shows it.
+def warp_to_right_view(depth: np.ndarray, disparity: np.ndarray) -> np.ndarray:
+    """Warp the left view's depth (H, W) to the right view.
 
-    What only the right image sees keeps the depth that the left one has at that place.
+    Pixels visible only in the right view keep the left view's depth at the same position.
     """
-    moved = np.full_like(depth, np.nan)
+    warped = np.full_like(depth, np.nan)
     rows, columns = np.nonzero(np.isfinite(disparity))
-    order = np.argsort(-depth[rows, columns])  # far first, so that what is near covers it
+    order = np.argsort(-depth[rows, columns])  # far to near, so that near surfaces occlude far ones
     rows, columns = rows[order], columns[order]
     targets = np.round(columns - disparity[rows, columns]).astype(int)
     inside = (targets >= 0) & (targets < depth.shape[1])
-    moved[rows[inside], targets[inside]] = depth[rows[inside], columns[inside]]
-    return np.where(np.isnan(moved), depth, moved)
+    warped[rows[inside], targets[inside]] = depth[rows[inside], columns[inside]]
+    return np.where(np.isnan(warped), depth, warped)

@@ -19,7 +19,7 @@ from data.synthetic.degradations import (
     snow,
     streak,
     to_linear,
-    to_stored,
+    to_srgb,
 )
 from data.synthetic.depth import smooth_depth
 
@@ -96,10 +96,10 @@ def test_grey_stays_grey(name):
 
 def test_linear_light_is_that_of_srgb():
     # IEC 61966-2-1: middle grey of 18 % reflectance is stored as 118 of 255; the two pieces meet.
-    assert to_stored(np.float32(0.18)) * 255 == pytest.approx(117.7, abs=0.1)
+    assert to_srgb(np.float32(0.18)) * 255 == pytest.approx(117.7, abs=0.1)
     assert to_linear(np.float32(0.5)) == pytest.approx(0.21404, abs=1e-5)
     values = np.linspace(0, 1, 1001, dtype=np.float32)
-    np.testing.assert_allclose(to_stored(to_linear(values)), values, atol=1e-5)
+    np.testing.assert_allclose(to_srgb(to_linear(values)), values, atol=1e-5)
 
 
 @pytest.mark.parametrize("extent", [0, 0.5, 1, 4.3, 9, 16, 31])
