@@ -7,6 +7,7 @@ Requires the packages in requirements-extra.txt (`make app` installs them). The 
 
 import functools
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from inference.photo_files import SUFFIXES, read_photograph, write_photograph
 from inference.restorer import Restorer
+from models import load_model
 from utils.cli import ScriptParser
-from utils.errors import InputError, run_script
+from utils.errors import InputError, printable, run_script
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # must be set before gradio is imported
 
@@ -30,13 +32,24 @@ KEPT_SECONDS = 3600  # uploads and results are deleted from disk after this time
 def find_weights(paths: list[Path]) -> dict[str, Path]:
     """Weights files among ``paths`` and in folders of it, keyed by displayed name, sorted (``best`` before ``last``).
 
+    A file in a folder that cannot be loaded, such as a damaged checkpoint, is left out with a note on stderr.
+
     Raises:
-        InputError: no weights were found.
+        InputError: no weights were found, or a file in ``paths`` cannot be loaded.
     """
     found = {}
     for path in paths:
         files = path.rglob("*") if path.is_dir() else [path]
-        found |= {str(file): file for file in sorted(files) if file.suffix in WEIGHTS_SUFFIXES and file.is_file()}
+        for file in sorted(files):
+            if file.suffix not in WEIGHTS_SUFFIXES or not file.is_file():
+                continue
+            try:
+                load_model(file)
+                found[str(file)] = file
+            except InputError as error:
+                if file in paths:
+                    raise
+                print(f"note: left out: {printable(str(error))}", file=sys.stderr)
     if not found:
         raise InputError(
             f"--weights: no weights ({', '.join(sorted(WEIGHTS_SUFFIXES))}) in {', '.join(map(str, paths))}; "

@@ -1,10 +1,13 @@
 """Exported networks: as the command writes them, read by what reads them elsewhere."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from conftest import assert_refused, run_script
 
+from inference.export import CHECKED_SIZES, TOLERANCE, largest_deviation
 from models import load_model
 
 
@@ -15,12 +18,42 @@ def images(*sizes: tuple[int, int, int]) -> list[torch.Tensor]:
 
 def largest_difference(model, run, *sizes) -> float:
     """Relative to the largest value."""
-    worst = 0
     with torch.inference_mode():
-        for image in images(*sizes):
-            expected = model(image)[-1].numpy()
-            worst = max(worst, np.abs(run(image) - expected).max() / np.abs(expected).max())
-    return worst
+        expected = [model(image)[-1].numpy() for image in images(*sizes)]
+        found = [run(image) for image in images(*sizes)]
+    return np.max([np.abs(b - a).max() / np.abs(a).max() for a, b in zip(expected, found, strict=True)])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("call", range(len(CHECKED_SIZES)))
+def test_an_export_that_is_not_finite_anywhere_is_refused(small_weights, bad, call):
+    model = load_model(small_weights)
+    calls = []
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        restored = model(image)[-1].clone()
+        if len(calls) == call:
+            restored[-1, 1, 5, 7] = bad
+        calls.append(image.shape)
+        return restored
+
+    assert not largest_deviation(model, run) <= TOLERANCE
+    assert len(calls) == len(CHECKED_SIZES)
+    assert largest_deviation(model, lambda image: model(image)[-1]) == 0
+
+
+@pytest.mark.slow
+def test_the_command_removes_an_export_full_of_nan(small_weights, tmp_path):
+    checkpoint = torch.load(small_weights, weights_only=True)
+    checkpoint["model"] = {
+        name: value * 1e30 if name.startswith("encoder") else value for name, value in checkpoint["model"].items()
+    }  # finite, but the features overflow
+    torch.save(checkpoint, tmp_path / "large.pt")
+    arguments = ("--weights", tmp_path / "large.pt", "--format", "exported-program")
+    result = run_script("-m inference.export", *arguments)
+    assert result.returncode == 1, result.stderr
+    assert "deviates by nan" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["large.pt"]
 
 
 @pytest.mark.slow

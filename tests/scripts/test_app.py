@@ -1,18 +1,28 @@
 """The page, in a real browser."""
 
 import io
+import math
+import re
 import shutil
 import socket
 import subprocess
 import urllib.request
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import skimage.data
+import torch
 from conftest import assert_refused, command_of, run_script
-from PIL import Image
-from test_session import PHOTO, PROFILE
+from PIL import Image, ImageCms
 
+from app import find_weights
 from inference import Restorer
+from utils.errors import InputError
+
+PHOTO = cv2.resize(skimage.data.astronaut(), (100, 70), interpolation=cv2.INTER_AREA)
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -88,6 +98,31 @@ def test_an_image_is_dropped_compared_and_downloaded(page_address, small_weights
         assert image.info["icc_profile"] == PROFILE
         expected = Restorer(small_weights, "cpu").restore(PHOTO).astype(int)
         assert np.abs(np.asarray(image) - expected).max() <= 1
+
+
+def test_only_weights_that_load_are_offered(small_weights, tmp_path, capsys):
+    content = small_weights.read_bytes()
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("last.pt", "best.pt", "last.previous.pt"):
+        (folder / name).write_bytes(content)
+    checkpoint = torch.load(small_weights, weights_only=True)
+    torch.save({"optimizer": torch.zeros(3)}, folder / "optimizer.pt")
+    torch.save(checkpoint | {"model": checkpoint["model"] | {"more": torch.zeros(1)}}, folder / "another.pth")
+    checkpoint["model"]["heads.2.bias"] += math.nan
+    torch.save(checkpoint, folder / "diverged.pt")
+    (folder / "last.damaged.pt").write_bytes(content[: len(content) // 2])
+    (folder / "text.pkl").write_text("text")
+    (folder / "empty.safetensors").touch()
+    (folder / "notes.txt").write_text("text")
+    assert [Path(name).name for name in find_weights([tmp_path])] == ["best.pt", "last.previous.pt", "last.pt"]
+    notes = capsys.readouterr().err.splitlines()
+    unusable = ("another.pth", "diverged.pt", "empty.safetensors", "last.damaged.pt", "optimizer.pt", "text.pkl")
+    assert len(notes) == len(unusable)
+    for note, name in zip(notes, unusable, strict=True):
+        assert note.startswith(f"note: left out: {folder / name}: ")
+    with pytest.raises(InputError, match=re.escape("last.damaged.pt")):
+        find_weights([folder / "best.pt", folder / "last.damaged.pt"])
 
 
 def test_a_page_without_weights_says_so(tmp_path):
