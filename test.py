@@ -61,7 +61,7 @@ class TestSets:
 def main() -> int:
     args = parse_args()
     group = join_group()
-    args.precision = supported(args.precision, group.device)
+    args.precision = supported(args.precision, group.device, warn=group.is_main)
     sets = find_sets(args)
     model = load_model(args.weights, sets.model_options)
     restored_files = find_restored_files(args, sets)

@@ -101,7 +101,7 @@ class Run:
         self.config, self.output, self.group, self.sampler = config, output, group, sampler
         self.last, self.best = (output / "checkpoints" / name for name in ("last.pt", "best.pt"))
         train, device = config.train, group.device
-        precision = supported(train.precision, device)
+        precision = supported(train.precision, device, warn=group.is_main)
         torch.manual_seed(config.seed)
         self.model = build_for_crop(config)
         if train.sync_batch_norm:
