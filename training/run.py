@@ -156,7 +156,8 @@ class Run:
         self.progress.update(resume_training(self.last, self._stateful(), blank))
         self._complete_progress(stored)
         self.progress["broken"] = still_broken(self.progress["broken"])
-        if stored and validation_changed(stored, self.config):
+        epochs_left = self.progress["epoch"] <= self.config.train.epochs
+        if stored and epochs_left and validation_changed(stored, self.config):
             self.progress["best_psnr"] = float("-inf")
             changes.append("best.pt: selection starts afresh, because the validation sets changed")
         self.scheduler = build_schedule(self.step.optimizer, self.config)
