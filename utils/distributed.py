@@ -19,6 +19,11 @@ from utils.errors import InputError
 # the last collective: a deadlock at the end of the run, seen once.
 _joined: list[dist.ProcessGroup] = []
 
+START = (
+    "start several processes with torchrun, which sets it (with Slurm: srun --ntasks-per-node 1 torchrun ...), or a single "
+    "one without RANK"
+)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -77,11 +82,22 @@ class Group:
 
 
 def join_group() -> Group:
-    """Join the process group described by torchrun's environment variables; without them, a group of one."""
+    """Join the process group described by torchrun's environment variables; without them, a group of one.
+
+    Raises:
+        InputError: some of torchrun's variables are missing or wrong, or srun started several tasks without them.
+    """
     has_gpu = torch.cuda.is_available()
     if "RANK" not in os.environ:
+        _refuse_several_tasks()
         return Group(0, 1, torch.device("cuda" if has_gpu else "cpu"))
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
+    local_rank = _check_variables()
+    if has_gpu and local_rank >= (gpus := torch.cuda.device_count()):
+        raise InputError(
+            f"LOCAL_RANK: {local_rank} needs {local_rank + 1} GPUs, but this process sees {gpus}; start one process per "
+            f"GPU (torchrun --nproc-per-node {gpus} ...)"
+        )
+    device = torch.device("cuda", local_rank) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)
     # After a restart, torchrun's store still contains the addresses of the previous processes: use a fresh prefix.
@@ -91,6 +107,37 @@ def join_group() -> Group:
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     _joined.append(dist.group.WORLD)
     return Group(dist.get_rank(), dist.get_world_size(), device)
+
+
+def _check_variables() -> int:
+    """Check the variables that torchrun sets for each process; returns LOCAL_RANK."""
+    numbers = {}
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR"):
+        value = os.environ.get(name, "")
+        if not value:
+            raise InputError(f"{name}: not set, although RANK is; {START}")
+        if name != "MASTER_ADDR":
+            if not value.isdecimal():
+                raise InputError(f"{name}: expected a number, got {value!r}; {START}")
+            numbers[name] = int(value)
+    if numbers["RANK"] >= numbers["WORLD_SIZE"]:
+        raise InputError(f"RANK: expected less than WORLD_SIZE, {numbers['WORLD_SIZE']}, got {numbers['RANK']}; {START}")
+    return numbers["LOCAL_RANK"]
+
+
+def _refuse_several_tasks() -> None:
+    """Refuse the tasks of an srun that do not know each other: each would be a run of its own in the same folder.
+
+    Only srun sets SLURM_STEP_NUM_TASKS. SLURM_NTASKS is also set in a shell of salloc and in a batch script, which are
+    single processes.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks != "1":
+        raise InputError(
+            f"srun started {tasks} tasks, but without torchrun each would be a run of its own in the same folder; for one "
+            "run type srun --ntasks-per-node 1 torchrun --nproc-per-node GPUS ...; for separate runs, one srun --ntasks 1 "
+            "for each"
+        )
 
 
 def leave_group() -> None:
