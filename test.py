@@ -1,12 +1,13 @@
-"""Score a network: PSNR and SSIM of each test set, beside the input's own.
+"""Evaluate a network: PSNR and SSIM on each test set, for the restored images and for the degraded inputs.
 
     python test.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --weights best.pt --output results
     python test.py --weights best.pt --input hazy/ --target gt/ --protocol dehazing --output results
 
-Scores the test sets of a configuration, or two folders of images. Weights trained here say which network they belong
-to; for the authors' released files the configuration says it, or their names do. OUTPUT gets metrics.json,
-per_image.csv, the table as table.md, .tex and .csv and, with --save-images, the restored images and comparison.png.
-An image that cannot be read is named on stderr and in metrics.json, the rest is scored, and the exit status is 2.
+Scores the test sets of a configuration, or one folder of images against another. Checkpoints trained here contain the
+model options; for the authors' released weights they come from the configuration or are inferred from the parameter
+names. Writes metrics.json, per_image.csv and the table (table.md, table.tex, table.csv) to OUTPUT and, with
+--save-images, the restored images and comparison.png. Images that cannot be read are listed on stderr and in
+metrics.json; all others are scored, and the exit status is 2.
 """
 
 import json
@@ -40,15 +41,15 @@ from utils.files import write_atomically
 from utils.precision import Precision, supported
 from utils.versions import versions
 
-FOLDER_WORKERS = 4
-COMPARED_PER_SET = 4  # rows of comparison.png, evenly spaced over the set
+FOLDER_WORKERS = 4  # loader workers with --input
+COMPARED_PER_SET = 4  # rows of comparison.png per set, evenly spaced
 
 Results = dict[str, list[Score | Failure]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestSets:
-    """What is scored: the images of each set, and how."""
+    """The test sets to score, by name."""
 
     parts: dict[str, TestSetConfig]
     pairs: dict[str, list[Pair]]
@@ -86,7 +87,7 @@ def main() -> int:
 
 
 def find_sets(args: Namespace) -> TestSets:
-    """The test sets of the configuration, or the two folders of the command line."""
+    """The test sets of the configuration, or the two folders given on the command line."""
     if args.input is not None:
         name = args.input.resolve().name
         part = TestSetConfig(folder=str(args.input), protocol=args.protocol)
@@ -105,7 +106,7 @@ def find_sets(args: Namespace) -> TestSets:
 
 
 def find_restored_files(args: Namespace, sets: TestSets) -> dict[tuple[str, str], Path]:
-    """Where each restored image is written, by set and name; empty without --save-images."""
+    """Output path of each restored image by (set, name); empty without --save-images."""
     if not args.save_images:
         return {}
     files = {
@@ -121,7 +122,7 @@ def find_restored_files(args: Namespace, sets: TestSets) -> dict[tuple[str, str]
 def score(
     model: nn.Module, sets: TestSets, args: Namespace, group: Group, lpips, restored_files: dict[tuple[str, str], Path]
 ) -> tuple[Results, list[tuple[np.ndarray, ...]]]:
-    """Score every set, this process's share of it; returns the results of all, and the images of the comparison."""
+    """Score this process's share of every set; returns the results of all processes, and the rows of comparison.png."""
     options = {
         "self_ensemble": args.self_ensemble,
         "precision": args.precision,
@@ -151,12 +152,12 @@ def score(
 
 
 def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
-    """Write metrics.json and the tables, and print the table; returns the exit status."""
+    """Write metrics.json and the tables, print the table, and return the exit status."""
     unscored = [name for name, of_set in results.items() if not has_score(of_set)]
     for name in unscored:
         print(f"error: {name}: none of its {len(results[name])} images could be scored", file=sys.stderr)
     if len(unscored) == len(results):
-        raise InputError(f"{output}: nothing could be scored")
+        raise InputError(f"{output}: no image could be scored; the errors above name the files")
     scored = {
         name: results_of(of_set, sets.parts[name], sets.subsets.get(name, {}))
         for name, of_set in results.items()
@@ -177,21 +178,21 @@ def parse_args() -> Namespace:
     folders_only = any(argument.split("=")[0] in ("--input", "--target") for argument in sys.argv)
     if not folders_only:
         parser.add_config()
-    parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of this project or the authors'")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--input", type=Path, required=folders_only, help="in place of --config: degraded images")
-    parser.add_argument("--target", type=Path, required=folders_only, help="folder of their targets, named alike")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of this project, or released weights")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--input", type=Path, required=folders_only, help="degraded images, instead of --config")
+    parser.add_argument("--target", type=Path, required=folders_only, help="targets of --input, with matching names")
     protocols = get_type_hints(TestSetConfig)["protocol"]
-    parser.add_argument("--protocol", type=protocols, default="rgb", help="how they are scored")
-    parser.add_argument("--lpips", action="store_true", help="score LPIPS (AlexNet) as well; needs torchmetrics")
+    parser.add_argument("--protocol", type=protocols, default="rgb", help="evaluation protocol for --input")
+    parser.add_argument("--lpips", action="store_true", help="also compute LPIPS (AlexNet); requires torchmetrics")
     parser.add_argument(
         "--save-images",
         action="store_true",
-        help="write the restored images (8-bit PNG) and a sheet that compares some",
+        help="save the restored images (8-bit PNG) and comparison.png, a sheet of examples",
     )
-    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and quarter turns")
-    parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
-    parser.add_argument("--compile", action="store_true", help="compile the network for the sizes that come often")
+    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
+    parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic precision of the network")
+    parser.add_argument("--compile", action="store_true", help="compile the network for frequent image sizes")
     return parser.parse()
 
 

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-accumulates."""
+"""Computational cost of a network, in multiply-accumulates."""
 
 import torch
 from torch import nn
@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_gmacs(model: nn.Module, height: int = 256, width: int = 256) -> float:
-    """Billions of multiply-accumulates of the convolutions for one image (the counter counts 2 per multiply-add)."""
+    """Multiply-accumulates (in billions) for one image; only convolutions and matrix products are counted."""
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, height, width, device=device))
-    return counter.get_total_flops() / 2e9
+    return counter.get_total_flops() / 2e9  # two operations per multiply-accumulate

@@ -17,18 +17,18 @@ def load_lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
     except ImportError:
-        raise InputError("--lpips needs a package that is not installed: pip install torchmetrics") from None
+        raise InputError("--lpips: torchmetrics is not installed; run pip install torchmetrics") from None
     try:
         metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device).eval()
-    except OSError as error:  # of the download
+    except OSError as error:  # download failed
         raise InputError(
-            f"--lpips: AlexNet's weights cannot be fetched ({error}): put torchvision's alexnet-owt-7be5be79.pth into "
+            f"--lpips: cannot download AlexNet's weights ({error}); put torchvision's alexnet-owt-7be5be79.pth into "
             f"{torch.hub.get_dir()}/checkpoints"
         ) from None
 
     @torch.inference_mode()
     def lpips(restored: Tensor, target: Tensor) -> Tensor:
-        # The network itself: the metric around it checks the values on the host.
+        # Call the network directly: the metric validates its inputs' values, which would wait for the device.
         return metric.net(restored.clamp(0, 1), target.clamp(0, 1), normalize=True).flatten()
 
     return lpips

@@ -1,4 +1,4 @@
-"""The results of test.py: means over sets and subsets, and one line per image."""
+"""Results of test.py: means over sets and subsets, and scores per image."""
 
 import csv
 import io
@@ -11,14 +11,15 @@ from evaluation.scoring import Failure, Score, scored_and_failed
 from utils.config import PublishedScore, TestSetConfig
 from utils.files import write_atomically
 
-# Metrics in the order of the table's columns: heading and decimals.
+# Column heading and number of decimals of each metric, in column order.
 METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
 
 
 def summary(results: Sequence[Score | Failure]) -> dict:
-    """The means over images, as metrics.json has them, and the median time (the first image's is the warm-up's).
+    """The entry of metrics.json for a set of images, at least one of which has a score.
 
-    At least one has a score; ``failed`` says of the others, by name, why they have none.
+    Scores are means over the images. The time is the median, since the first image includes warm-up. ``failed`` maps
+    the names of images without a score to the reason.
     """
     scores, failures = scored_and_failed(results)
     return {
@@ -31,40 +32,42 @@ def summary(results: Sequence[Score | Failure]) -> dict:
 
 
 def has_score(results: Sequence[Score | Failure]) -> bool:
-    """Whether some image could be scored."""
+    """Whether at least one image has a score."""
     return any(isinstance(result, Score) for result in results)
 
 
 def results_of(results: Sequence[Score | Failure], part: TestSetConfig, subsets: Mapping[str, Sequence[int]]) -> dict:
-    """What metrics.json has of a set: protocol, means, what has no score, published figures, notes and subsets."""
+    """The entry of metrics.json for a set: protocol, ``summary``, published scores, subsets and notes."""
     notes = [part.note] if part.note else []
     if part.shares_scenes:
-        notes.append("the published split has scenes in training and test")
+        notes.append("the published training and test splits share scenes")
     return {
         "protocol": part.protocol,
         **summary(results),
         "published": published(part.published),
         "subsets": {
-            name: summary(of_subset) | {"published": published(part.subsets[name].published)}
+            name: summary(subset) | {"published": published(part.subsets[name].published)}
             for name, positions in subsets.items()
-            if has_score(of_subset := [results[position] for position in positions])
+            if has_score(subset := [results[position] for position in positions])
         },
         "notes": notes,
     }
 
 
 def published(score: PublishedScore | None) -> dict:
-    """The figures that somebody reported, and who."""
+    """The published scores and their source; empty if there are none."""
     return {} if score is None else {key: value for key, value in asdict(score).items() if value is not None}
 
 
 def average(results: Mapping[str, dict]) -> dict:
-    """The mean over sets of each set's mean, whatever the sets' sizes."""
+    """The unweighted mean over sets of each set's mean."""
     sets = list(results.values())
     common = [metric for metric in METRICS if all(metric in result["restored"] for result in sets)]
     return {
         "images": sum(result["images"] for result in sets),
-        "failed": {f"{name}/{key}": why for name, of in results.items() for key, why in of.get("failed", {}).items()},
+        "failed": {
+            f"{name}/{key}": why for name, part in results.items() for key, why in part.get("failed", {}).items()
+        },
         "input": {metric: mean(result["input"][metric] for result in sets) for metric in common},
         "restored": {metric: mean(result["restored"][metric] for result in sets) for metric in common},
         "seconds_per_image": mean(result["seconds_per_image"] for result in sets),
@@ -72,9 +75,10 @@ def average(results: Mapping[str, dict]) -> dict:
 
 
 def write_scores(path: Path, results: Mapping[str, Sequence[Score | Failure]], protocols: Mapping[str, str]) -> None:
-    """Write one line per image: its set, protocol, name, and its scores before and after, if it has any."""
+    """Write a CSV file with one row per scored image: set, protocol, name, input and restored scores, seconds."""
     scores = {name: scored_and_failed(of_set)[0] for name, of_set in results.items()}
-    metrics = [metric for metric in METRICS if any(metric in score.restored for of in scores.values() for score in of)]
+    scored = [score for of_set in scores.values() for score in of_set]
+    metrics = [metric for metric in METRICS if any(metric in score.restored for score in scored)]
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])

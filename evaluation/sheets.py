@@ -1,4 +1,4 @@
-"""Images beside each other, for the eye."""
+"""Contact sheets for visual comparison."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ HEIGHT, GAP = 240, 6  # pixels
 
 
 def comparison_sheet(rows: list[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """A sheet (H, W, 3) with one row of images, uint8 (h, w, 3), per item, at a common height on white."""
+    """Arrange rows of images, uint8 (h, w, 3), scaled to the same height, on a white sheet, uint8 (H, W, 3)."""
     scaled = [[_to_height(image) for image in row] for row in rows]
     width = max(sum(image.shape[1] + GAP for image in row) for row in scaled) - GAP
     sheet = np.full((len(rows) * (HEIGHT + GAP) - GAP, width, 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""The table of a test in text, Markdown, LaTeX and CSV."""
+"""Result tables as plain text, Markdown, LaTeX and CSV."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from utils.files import write_atomically
 
 
 def table_rows(metrics: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
-    """Heading and rows of the table of metrics.json's sets, each followed by its subsets, and their average."""
+    """Heading and rows of the result table: every set of metrics.json followed by its subsets, then the average."""
     named = []
     for name, result in metrics["sets"].items():
         named.append((name, result))
@@ -38,20 +38,20 @@ def _number(value: float | None, decimals: int) -> str:
 
 
 def as_text(heading: list[str], rows: list[list[str]]) -> str:
-    """Columns aligned with spaces, for a terminal."""
+    """Plain text with aligned columns, for a terminal."""
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [heading, *rows])
     return "\n".join(lines)
 
 
 def as_markdown(heading: list[str], rows: list[list[str]]) -> str:
-    """A table of GitHub's Markdown."""
+    """A GitHub Markdown table: two left-aligned columns, the others right-aligned."""
     lines = [heading, ["---", "---", *["---:"] * (len(heading) - 2)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
 
 
 def as_latex(heading: list[str], rows: list[list[str]]) -> str:
-    """A tabular environment with the rules of LaTeX's booktabs package."""
+    """A LaTeX tabular environment with booktabs rules."""
     escape = str.maketrans({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"})
     lines = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in [heading, *rows]]
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
@@ -68,7 +68,7 @@ FORMATS: dict[str, Callable[[list[str], list[list[str]]], str]] = {"md": as_mark
 
 
 def write_tables(folder: Path, metrics: Mapping[str, dict]) -> str:
-    """Write table.md, table.tex and table.csv with the notes under the first two, and return the table as text."""
+    """Write table.md, table.tex and table.csv and return the table as text; all but the CSV file include the notes."""
     heading, rows = table_rows(metrics)
     notes = [f"{name}: {note}" for name, result in metrics["sets"].items() for note in result.get("notes", [])]
     for suffix, render in FORMATS.items():

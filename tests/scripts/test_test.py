@@ -97,7 +97,7 @@ def test_a_set_without_an_image_is_an_error(reside, small_weights, tmp_path):
     target, whole_set, nothing = errors_of(result)  # the target that both inputs share comes once
     assert "20.png: not a readable image" in target
     assert "none of its 2 images" in whole_set
-    assert "nothing could be scored" in nothing
+    assert "no image could be scored" in nothing
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
