@@ -20,8 +20,8 @@ from utils.errors import InputError
 _joined: list[dist.ProcessGroup] = []
 
 START = (
-    "start several processes with torchrun, which sets it (with Slurm: srun --ntasks-per-node 1 torchrun ...), or a single "
-    "one without RANK"
+    "start several processes with torchrun, which sets it (with Slurm: srun --ntasks-per-node 1 torchrun ...), or a "
+    "single one without RANK"
 )
 
 
@@ -94,8 +94,8 @@ def join_group() -> Group:
     local_rank = _check_variables()
     if has_gpu and local_rank >= (gpus := torch.cuda.device_count()):
         raise InputError(
-            f"LOCAL_RANK: {local_rank} needs {local_rank + 1} GPUs, but this process sees {gpus}; start one process per "
-            f"GPU (torchrun --nproc-per-node {gpus} ...)"
+            f"LOCAL_RANK: {local_rank} needs {local_rank + 1} GPUs, but this process sees {gpus}; start one process "
+            f"per GPU (torchrun --nproc-per-node {gpus} ...)"
         )
     device = torch.device("cuda", local_rank) if has_gpu else torch.device("cpu")
     if has_gpu:
@@ -120,13 +120,14 @@ def _check_variables() -> int:
             if not value.isdecimal():
                 raise InputError(f"{name}: expected a number, got {value!r}; {START}")
             numbers[name] = int(value)
-    if numbers["RANK"] >= numbers["WORLD_SIZE"]:
-        raise InputError(f"RANK: expected less than WORLD_SIZE, {numbers['WORLD_SIZE']}, got {numbers['RANK']}; {START}")
+    rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
+    if rank >= size:
+        raise InputError(f"RANK: expected less than WORLD_SIZE, {size}, got {rank}; {START}")
     return numbers["LOCAL_RANK"]
 
 
 def _refuse_several_tasks() -> None:
-    """Refuse the tasks of an srun that do not know each other: each would be a run of its own in the same folder.
+    """Refuse the tasks of an srun that do not know each other: each would be a separate run in the same folder.
 
     Only srun sets SLURM_STEP_NUM_TASKS. SLURM_NTASKS is also set in a shell of salloc and in a batch script, which are
     single processes.
@@ -134,9 +135,9 @@ def _refuse_several_tasks() -> None:
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if tasks != "1":
         raise InputError(
-            f"srun started {tasks} tasks, but without torchrun each would be a run of its own in the same folder; for one "
-            "run type srun --ntasks-per-node 1 torchrun --nproc-per-node GPUS ...; for separate runs, one srun --ntasks 1 "
-            "for each"
+            f"srun started {tasks} tasks, and without torchrun each would be a separate run in the same folder; for "
+            "one run type srun --ntasks-per-node 1 torchrun --nproc-per-node GPUS ..., for separate runs "
+            "srun --ntasks 1 ..."
         )
 
 
