@@ -35,6 +35,7 @@ from models import load_model
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 from utils.errors import run_script
+from utils.files import read_text
 from utils.versions import git_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +53,7 @@ def main() -> int:
 
     results = {task: result_of(task, args.data, args.output, args.epochs) for task in args.tasks}
     report = f"{table(results)}\n\n{how_it_was_made(results)}\n"
-    (args.output / "benchmark.md").write_text(report)
+    (args.output / "benchmark.md").write_text(report, encoding="utf-8")
     print(report)
     rows = [np.load(args.output / task / "row.npz") for task in args.tasks]
     sheet = comparison_sheet([tuple(row.values()) for row in rows])
@@ -67,7 +68,7 @@ def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
     """The scores of a task: those that stand in its folder, or else what it takes to have them."""
     folder = output / task
     if (folder / "result.json").exists():
-        return json.loads((folder / "result.json").read_text())
+        return json.loads(read_text(folder / "result.json"))
     start = time.monotonic()
     print(f"\n{task}", flush=True)
     write_benchmark(data, [task])
@@ -82,7 +83,7 @@ def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
     config = config_of(parser.instantiate(parser.parse_args(["--config", str(common[1])])))
     method = METHODS[task]
     classical, parameters = method.fit(training_images(config, data / task))
-    sets = json.loads((folder / "metrics.json").read_text())["sets"]
+    sets = json.loads(read_text(folder / "metrics.json"))["sets"]
     result = {
         "task": task,
         "images": sum(sets[name]["images"] for name in config.data.test),
@@ -95,7 +96,7 @@ def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
     }
     np.savez(folder / "row.npz", *example(classical, weights, config, data / task, list(TASKS).index(task)))
     result["minutes"] = (time.monotonic() - start) / 60
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 

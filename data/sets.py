@@ -10,6 +10,7 @@ import numpy as np
 from data.layouts import Pair, find_clean, find_pairs
 from utils.config import SetConfig, TestSetConfig, TrainSetConfig
 from utils.errors import InputError, listed
+from utils.files import read_text
 
 
 def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
@@ -115,7 +116,8 @@ def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
         InputError: the file cannot be read, or a line matches no input.
     """
     try:
-        lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        text = os.fsdecode(read_text(file).encode())  # as listing a folder spells names, also in the C locale
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a list of the split's images, as set by `only`") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """Measure free memory, and recognise and recover from running out of it."""
 
 import contextlib
+import os
 import re
 from pathlib import Path, PurePosixPath
 
@@ -74,7 +75,7 @@ def _cgroups(mount: Path, membership: Path) -> list[tuple[Path, str, str, str]]:
     v2 = ("memory.max", "memory.current", "inactive_file")
     paths = {"": "/", "memory": "/"}
     with contextlib.suppress(OSError):
-        for line in membership.read_text().splitlines():
+        for line in os.fsdecode(membership.read_bytes()).splitlines():
             _, controllers, path = line.split(":", 2)
             paths |= {name: path for name in controllers.split(",") if name in paths}
     found = []

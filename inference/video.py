@@ -83,8 +83,8 @@ def copy_audio(source: Path, silent: Path, target: Path) -> str | None:
         return "audio (if any) is not copied: install ffmpeg to keep it"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(silent), "-i", str(source)]
     command += ["-map", "0:v", "-map", "1:a?", "-c", "copy", str(target)]
-    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if result.returncode == 0:
         return None
     target.unlink(missing_ok=True)
-    return f"audio is not copied: ffmpeg reports {' '.join(result.stderr.split())[-200:]!r}"
+    return f"audio is not copied: ffmpeg reports {' '.join(result.stderr.decode(errors='replace').split())[-200:]!r}"

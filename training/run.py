@@ -247,7 +247,7 @@ class Run:
             "git_commit": git_commit(),
             **versions(),
         }
-        with open(self.output / "runs.jsonl", "a") as file:
+        with open(self.output / "runs.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(start) + "\n")
 
     def _description(self) -> dict[str, Any]:

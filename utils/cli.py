@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_sett
 
 from utils.config import Config
 from utils.errors import InputError
+from utils.files import read_text
 
 MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a configuration file
 
@@ -61,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     files = [path]
     while True:
         try:
-            values = get_loader("yaml")(files[-1].read_text())
+            values = get_loader("yaml")(read_text(files[-1]))
         except OSError as error:
             raise InputError(f"{files[-1]}: cannot read the configuration: {error.strerror}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:

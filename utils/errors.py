@@ -28,8 +28,9 @@ def run_script(main: Callable[[], int | None]) -> None:
     File-system errors (full disk, missing permissions) count as bad input. Any other exception prints its traceback
     and exits with status 1.
     """
-    # Log files show every line as it is printed; file names that are not valid text are escaped.
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    if hasattr(sys.stdout, "reconfigure"):  # not in Jupyter and some IDEs
+        # Log files show every line as it is printed; file names that are not valid text are escaped.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         status = main()
     except KeyboardInterrupt:
@@ -52,6 +53,8 @@ def _report(error: Exception) -> int:
         message = str(error)
     elif isinstance(error, OSError) and error.strerror is not None:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding():
+        message = f"{error.object}: the locale's encoding, {error.encoding}, has no such file name; set PYTHONUTF8=1"
     else:
         traceback.print_exception(error)
         return 1

@@ -1,8 +1,18 @@
-"""Atomic file writes."""
+"""Text files in UTF-8, and atomic writes."""
 
 import contextlib
 import os
 from pathlib import Path
+
+
+def read_text(path: str | Path) -> str:
+    """The content of a UTF-8 text file, whatever the locale; a byte order mark is dropped.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: the file is not UTF-8.
+    """
+    return Path(path).read_text(encoding="utf-8-sig")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
