@@ -31,6 +31,7 @@ from utils.cli import ScriptParser, config_of
 from utils.config import Config
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
+from utils.precision import use_deterministic_algorithms
 from utils.signals import STOPPED, StopSignal
 
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: a killed process loses at most this much work
@@ -44,6 +45,8 @@ def main() -> int:
         raise InputError(
             f"{args.output}: already contains a run; pass --resume auto to continue it, or choose another --output"
         )
+    if config.train.deterministic:
+        use_deterministic_algorithms()
     group = join_group()
     if config.train.batch_size < group.size:
         raise InputError(
@@ -60,7 +63,6 @@ def main() -> int:
         for change in changes:
             print(f"from step {run.progress['step'] + 1} on: {change}")
         run.record(changes)
-    torch.backends.cudnn.benchmark = True  # pays off because all crops have the same size
 
     curves = run.open_curves() if group.is_main else None
     finished = train(run, loaders, config, group, curves)
@@ -86,6 +88,8 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
                 run.scheduler.step()
             sampler.set_position(epoch, progress["samples"])
             run.network.train()
+            # All crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off again.
+            torch.backends.cudnn.benchmark = not config.train.deterministic
             bar.set_description(f"epoch {epoch}/{epochs}")
 
             for batch in batches:

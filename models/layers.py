@@ -224,7 +224,9 @@ def depthwise_conv(x: Tensor, kernel: Tensor) -> Tensor:
     """
     n, c, height, width = x.shape
     size = kernel.shape[-1]
-    padded = F.pad(x, (size // 2,) * 4, mode="reflect")
+    # On CUDA the backward pass of F.pad adds in an order that varies.
+    deterministic = x.is_cuda and torch.are_deterministic_algorithms_enabled()
+    padded = reflect_by_slices(x, size // 2) if deterministic else F.pad(x, (size // 2,) * 4, mode="reflect")
     if torch.compiler.is_exporting():  # the number of groups cannot be dynamic in an exported graph
         return sum(
             kernel[:, :, row, column, None, None] * padded[:, :, row : row + height, column : column + width]
@@ -238,6 +240,14 @@ def depthwise_conv(x: Tensor, kernel: Tensor) -> Tensor:
     )
     # In the memory format of x; otherwise every later sum and convolution would mix two.
     return like_format(filtered.view(n, c, height, width), x)
+
+
+def reflect_by_slices(x: Tensor, margin: int) -> Tensor:
+    """Reflection padding with a deterministic backward pass: (N, C, H, W) -> (N, C, H + 2 margin, W + 2 margin)."""
+    for axis in (-2, -1):
+        before, after = x.narrow(axis, 1, margin), x.narrow(axis, x.shape[axis] - 1 - margin, margin)
+        x = torch.cat([before.flip(axis), x, after.flip(axis)], axis)
+    return x
 
 
 class MultiScaleModule(nn.Module):

@@ -16,6 +16,7 @@ FREE = {  # may change silently
     "data.test_average",
     "train.precision",
     "train.compile",
+    "train.deterministic",
     "train.max_skipped",
     "train.validate_every",
     "train.log_every",

@@ -2,6 +2,7 @@
 
 from statistics import mean
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -37,6 +38,7 @@ def validate(
         InputError: none of the images of a set can be read.
     """
     model.eval()
+    torch.backends.cudnn.benchmark = False  # would search anew for each size of image
     parts = config.data.validation or config.data.test
     set_psnrs = []
     for name, loader in validation_loaders.items():

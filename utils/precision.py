@@ -1,5 +1,6 @@
 """The floating-point precision of the network."""
 
+import os
 import platform
 import sys
 from typing import Literal
@@ -54,3 +55,13 @@ def _warn(message: str, enabled: bool) -> None:
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """A context in which networks compute in this precision; weights and sensitive operations stay float32."""
     return torch.autocast(device.type, dtype=DTYPES.get(precision), enabled=precision in DTYPES)
+
+
+def use_deterministic_algorithms() -> None:
+    """Make torch repeat results bit for bit on CUDA, where it can; call it before CUDA is used.
+
+    torch warns about an operation without a deterministic algorithm. The network has two on CUDA: the backward pass of
+    reflection padding, replaced by ``models.layers.reflect_by_slices``, and the sum in ``models.layers.window_mean``.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # one of the two values with which cuBLAS is deterministic
+    torch.use_deterministic_algorithms(True, warn_only=True)

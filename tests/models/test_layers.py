@@ -6,7 +6,7 @@ import torch
 from benchmarks.speed import started
 from inference.tiled import TiledForward
 from models import build_model
-from models.layers import BatchNorm, LocalAttentionModule, depthwise_conv, window_mean
+from models.layers import BatchNorm, LocalAttentionModule, depthwise_conv, reflect_by_slices, window_mean
 
 
 def textbook_attention(module: LocalAttentionModule, x: torch.Tensor) -> torch.Tensor:
@@ -117,3 +117,15 @@ def test_a_batch_that_is_not_finite_leaves_the_running_statistics_alone(value):
     assert norm.running_mean[0] == 0
     assert norm.running_var[0] == 1
     assert norm.running_mean[1] != 0
+
+
+def test_deterministic_reflection_is_that_of_the_padding():
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    for margin in (1, 2):
+        expected = torch.nn.functional.pad(x, (margin,) * 4, mode="reflect")
+        reflected = reflect_by_slices(x, margin)
+        weights = torch.randn_like(expected)
+        assert torch.equal(reflected, expected)
+        torch.testing.assert_close(
+            *(torch.autograd.grad((padded * weights).sum(), x) for padded in (reflected, expected))
+        )
