@@ -161,6 +161,7 @@ class TrainConfig:
     """bf16 and fp16 train in mixed precision, with the loss in float32; bf16 falls back to fp16 on GPUs without it."""
     compile: bool | None = None
     """Compile the network with torch.compile, which takes a minute or more at the start; null: only on CUDA."""
+    deterministic: bool = False
     """Use torch's deterministic algorithms: a run on CUDA can be repeated bit for bit, as on the CPU, but is slower."""
     max_skipped: int = 20
     """A step whose loss or gradient is not finite is skipped; the run ends after this many skipped steps in a row."""
