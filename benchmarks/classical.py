@@ -1,8 +1,8 @@
-"""One classical method per task, to measure a network against.
+"""Classical baselines, one per task.
 
-Each takes a degraded image, float32 (H, W, 3) in [0, 1], and nothing that is not known in practice (no depth, no
-kernel), and gives the restored one, float32 (H, W, 3) in [0, 1]. ``fit`` chooses a method's parameters on training
-pairs, so that it stands at its best.
+Each maps a degraded image, float32 (H, W, 3) in [0, 1], to a restored one of the same shape and range. They are blind:
+no depth or blur kernel is given. ``Method.fit`` tunes the parameters on training pairs, so that the baseline is as
+strong as possible.
 """
 
 from collections.abc import Callable
@@ -23,30 +23,32 @@ Restore = Callable[[np.ndarray], np.ndarray]
 
 
 def dark_channel_prior(hazy: np.ndarray, *, patch: int, strength: float, least: float) -> np.ndarray:
-    """Dehazing by the dark channel prior (He et al., CVPR 2009), refined by the guided filter (He et al., ECCV 2010).
+    """Dark channel prior dehazing (He et al., CVPR 2009), refined with a guided filter (He et al., ECCV 2010).
 
-    Some channel of some pixel near by is dark in clear air: D(J) = min over a patch and the channels ~ 0. So the
-    airlight A is the brightest of the 0.1 % of pixels with the largest D(I), the transmission is t = 1 - w D(I / A),
-    and J = (I - A) / max(t, t0) + A. The guide is the grey image.
+    In haze-free images, the minimum D(J) over the channels and a local patch is close to 0. The airlight A is therefore
+    taken as the brightest of the 0.1 % of pixels with the largest D(I), the transmission as t = 1 - w D(I / A), and the
+    image is recovered as J = (I - A) / max(t, t0) + A. The greyscale image guides the filter.
 
     Args:
+        hazy: (H, W, 3).
         patch: side of the patch in pixels.
-        strength: w, which leaves a little haze to far things.
-        least: t0.
+        strength: w in [0, 1]; below 1, some haze is kept on distant objects.
+        least: t0, the lower bound of the transmission.
     """
-    dark = _darkest(hazy, patch)
+    dark = _dark_channel(hazy, patch)
     candidates = hazy[dark >= np.quantile(dark, 0.999)]
     airlight = np.maximum(candidates[candidates.sum(axis=1).argmax()], 0.1)
-    transmission = 1 - strength * _darkest(hazy / airlight, patch)
+    transmission = 1 - strength * _dark_channel(hazy / airlight, patch)
     transmission = guided_filter(cv2.cvtColor(hazy, cv2.COLOR_RGB2GRAY), transmission, 4 * patch + 1, 1e-3)
     clear = (hazy - airlight) / np.maximum(transmission, least)[..., None] + airlight
     return np.clip(clear, 0, 1).astype(np.float32)
 
 
 def guided_filter(guide: np.ndarray, image: np.ndarray, side: int, epsilon: float) -> np.ndarray:
-    """image (H, W) smoothed over windows of ``side`` pixels except across edges of guide (H, W) (He et al., 2010).
+    """Edge-preserving smoothing of ``image`` (H, W) with windows of ``side`` pixels (He et al., ECCV 2010).
 
-    In each window the result is a line in the guide, a guide + b, fitted by least squares with penalty epsilon a^2.
+    In each window the output is a linear function of the guide (H, W), a guide + b, fitted by least squares with the
+    penalty epsilon a^2.
     """
     box = partial(cv2.blur, ksize=(side, side))
     mean_guide, mean_image = box(guide), box(image)
@@ -56,22 +58,27 @@ def guided_filter(guide: np.ndarray, image: np.ndarray, side: int, epsilon: floa
 
 
 def deconvolve(blurred: np.ndarray, *, radius: float, iterations: int) -> np.ndarray:
-    """Deblurring by scikit-image's Richardson-Lucy deconvolution of linear light for a disc of one ``radius``.
+    """Deblurring by Richardson-Lucy deconvolution (scikit-image) in linear light, with a disc kernel.
 
-    The true kernel is not known: for motion blur the disc, of pixels, stands for a path in any direction. Few
-    iterations sharpen without rings.
+    The true kernel is unknown; for motion blur, the disc approximates motion in any direction. Few iterations avoid
+    ringing.
+
+    Args:
+        blurred: (H, W, 3).
+        radius: of the disc, in pixels.
+        iterations: number of Richardson-Lucy updates.
     """
-    margin = 16  # the border is taken to be followed by darkness
+    margin = 16  # reflected padding, since richardson_lucy assumes black outside the image
     padded = cv2.copyMakeBorder(to_linear(blurred), *[margin] * 4, cv2.BORDER_REFLECT)
     sharp = np.dstack([richardson_lucy(padded[..., c], disc(radius), iterations) for c in range(3)])
     return to_srgb(sharp[margin:-margin, margin:-margin])
 
 
 def median_filter(image: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """Deraining and desnowing by the median of each channel over height x width pixels.
+    """Deraining and desnowing with a median filter of height x width pixels, per channel.
 
-    It takes away what covers less than half of the window; one that is wider than high leaves more of the image under
-    streaks that fall.
+    Removes whatever covers less than half of the window. A window that is wider than high removes vertical streaks
+    with less loss of detail.
     """
     footprint = np.ones((height, width), np.uint8)
     return np.dstack([median(image[..., c], footprint) for c in range(3)])
@@ -79,14 +86,14 @@ def median_filter(image: np.ndarray, *, height: int, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Method:
-    """A classical method by the name it is shown with, and the values that ``fit`` tries for its parameters."""
+    """A classical method: its display name, the function, and the parameter values that ``fit`` tries."""
 
     name: str
     restore: Callable[..., np.ndarray]
     values: dict[str, tuple[float, ...]]
 
     def fit(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Restore, dict[str, float]]:
-        """The method with the parameters of the best mean PSNR over (degraded, target) pairs, and these parameters."""
+        """Grid search for the best mean PSNR over (degraded, target) pairs: the tuned method and its parameters."""
 
         def score(parameters: dict[str, float]) -> float:
             return mean(peak_signal_noise_ratio(t, self.restore(x, **parameters), data_range=1) for x, t in pairs)
@@ -111,6 +118,6 @@ METHODS = {
 }
 
 
-def _darkest(image: np.ndarray, patch: int) -> np.ndarray:
-    """(H, W, 3) -> (H, W): the least value of any channel within a patch."""
+def _dark_channel(image: np.ndarray, patch: int) -> np.ndarray:
+    """(H, W, 3) -> (H, W): minimum over the channels and a square patch (the dark channel)."""
     return cv2.erode(image.min(axis=2), np.ones((patch, patch), np.uint8))

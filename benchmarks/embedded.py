@@ -1,13 +1,13 @@
-"""Train and score a small network on every task, beside a classical method.
+"""Train and evaluate a small network on every task, compared with a classical method.
 
     python -m benchmarks.embedded --output results/benchmark
     python -m benchmarks.embedded --output results/benchmark --tasks dehazing deraining
 
-The data are photographs that come with scikit-image, degraded (python -m data.synthetic.benchmark); the recipes are
-configs/benchmark_TASK.yaml; the classical methods (benchmarks/classical.py) choose their parameters on training
-images. OUTPUT gets benchmark.md, the table; benchmark.jpg, images; and a folder for each task. A second call goes
-on with what is missing. Exit status 1: on some task the network's PSNR is not above both the input's and the classical
-method's.
+The data are scikit-image's sample photographs, degraded by data.synthetic.benchmark, and the recipes are
+configs/benchmark_TASK.yaml. The parameters of the classical methods (benchmarks/classical.py) are tuned on training
+images. Writes the table benchmark.md, example images in benchmark.jpg, and one folder per task to OUTPUT. Tasks that
+already have results are not run again, and interrupted training resumes. The exit status is 1 if, on any task, the
+network's PSNR does not exceed that of both the input and the classical method.
 """
 
 import json
@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.classical import METHODS, Restore
-from data.datasets import PairedImages, to_8bit
+from data.datasets import PairedImages, centre_crop, to_8bit
 from data.sets import pairs_of_set
 from data.synthetic.benchmark import TASKS, write_benchmark
 from data.synthetic.photographs import PHOTOGRAPHS
@@ -45,14 +45,14 @@ ROWS = ("input", "classical", "restored")
 def main() -> int:
     about, _, details = __doc__.split("\n\n")
     parser = ScriptParser(prog="python -m benchmarks.embedded", description=f"{about} {details}")
-    parser.add_argument("--output", type=Path, default=Path("results/benchmark"), help="folder of the results")
-    parser.add_argument("--data", type=Path, default=Path("datasets/benchmark"), help="folder of the images")
-    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS), help="only these")
-    parser.add_argument("--epochs", type=int, help="of training, in place of the configurations'")
+    parser.add_argument("--output", type=Path, default=Path("results/benchmark"), help="folder for the results")
+    parser.add_argument("--data", type=Path, default=Path("datasets/benchmark"), help="folder for the generated images")
+    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS), help="tasks to run")
+    parser.add_argument("--epochs", type=int, help="number of epochs; overrides the configurations")
     args = parser.parse()
 
-    results = {task: result_of(task, args.data, args.output, args.epochs) for task in args.tasks}
-    report = f"{table(results)}\n\n{how_it_was_made(results)}\n"
+    results = {task: run_task(task, args.data, args.output, args.epochs) for task in args.tasks}
+    report = f"{table(results)}\n\n{provenance(results)}\n"
     (args.output / "benchmark.md").write_text(report, encoding="utf-8")
     print(report)
     rows = [np.load(args.output / task / "row.npz") for task in args.tasks]
@@ -60,12 +60,12 @@ def main() -> int:
     cv2.imwrite(str(args.output / "benchmark.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     behind = [task for task, result in results.items() if not is_ahead(result)]
     if behind:
-        print(f"not above the input and the classical method: {', '.join(behind)}", file=sys.stderr)
+        print(f"PSNR does not exceed both the input's and the classical method's: {', '.join(behind)}", file=sys.stderr)
     return 1 if behind else 0
 
 
-def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
-    """The scores of a task: those that stand in its folder, or else what it takes to have them."""
+def run_task(task: str, data: Path, output: Path, epochs: int | None) -> dict:
+    """Train and evaluate on one task, or return the stored result of an earlier call."""
     folder = output / task
     if (folder / "result.json").exists():
         return json.loads(read_text(folder / "result.json"))
@@ -73,10 +73,10 @@ def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
     print(f"\n{task}", flush=True)
     write_benchmark(data, [task])
     common = ["--config", ROOT / f"configs/benchmark_{task}.yaml", "--data.root", data / task]
-    length = [] if epochs is None else ["--train.epochs", epochs]
-    call("train.py", *common, "--output", folder, "--resume", "auto", *length)
+    overrides = [] if epochs is None else ["--train.epochs", epochs]
+    run_project_script("train.py", *common, "--output", folder, "--resume", "auto", *overrides)
     weights = folder / "checkpoints" / "best.pt"
-    call("test.py", *common, "--weights", weights, "--output", folder)
+    run_project_script("test.py", *common, "--weights", weights, "--output", folder)
 
     parser = ScriptParser()
     parser.add_config()
@@ -94,14 +94,14 @@ def result_of(task: str, data: Path, output: Path, epochs: int | None) -> dict:
         "method": method.name,
         "parameters": parameters,
     }
-    np.savez(folder / "row.npz", *example(classical, weights, config, data / task, list(TASKS).index(task)))
+    np.savez(folder / "row.npz", *example_row(classical, weights, config, data / task, list(TASKS).index(task)))
     result["minutes"] = (time.monotonic() - start) / 60
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
-def call(script: str, *arguments: object) -> None:
-    """Run one of the project's scripts; should it fail, this one ends with its status."""
+def run_project_script(script: str, *arguments: object) -> None:
+    """Run train.py or test.py; exit with its status if it fails."""
     with subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)]) as process:
         status = process.wait()
     if status:
@@ -109,20 +109,19 @@ def call(script: str, *arguments: object) -> None:
 
 
 def training_images(config: Config, root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(degraded, target) float32 (H, W, 3), one pair of each training photograph, the middle of it."""
+    """One (degraded, target) pair per training photograph: central crops, float32 (H, W, 3) in [0, 1]."""
     pairs = pairs_of_set(root, config.data.train)
     samples = PairedImages(pairs[:: len(pairs) // len(PHOTOGRAPHS["train"])])
-    return [tuple(middle(as_array(sample[key])) for key in ("input", "target")) for sample in samples]
+    return [tuple(central_crop(as_array(sample[key])) for key in ("input", "target")) for sample in samples]
 
 
-def middle(image: np.ndarray, side: int = 256) -> np.ndarray:
+def central_crop(image: np.ndarray, side: int = 256) -> np.ndarray:
     """(H, W, 3) -> at most (side, side, 3)."""
-    top, left = (max(0, length - side) // 2 for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
+    return centre_crop(image, *(min(side, length) for length in image.shape[:2]))
 
 
 def score_classical(classical: Restore, config: Config, root: Path) -> list[dict[str, float]]:
-    """psnr and ssim of each test set, the mean over its images, by the set's protocol."""
+    """Mean psnr and ssim of the classical method on each test set, by the set's protocol."""
     scores = []
     for name, test in config.data.test.items():
         samples = PairedImages(pairs_of_set(root, test))
@@ -134,13 +133,13 @@ def score_classical(classical: Restore, config: Config, root: Path) -> list[dict
     return scores
 
 
-def example(classical: Restore, weights: Path, config: Config, root: Path, index: int) -> list[np.ndarray]:
-    """Input, classical, restored and target, uint8 (H, W, 3), of one test image, another for another ``index``."""
+def example_row(classical: Restore, weights: Path, config: Config, root: Path, index: int) -> list[np.ndarray]:
+    """Input, classical result, restored and target of one test image, uint8 (H, W, 3); ``index`` selects the image."""
     pairs = pairs_of_set(root, next(iter(config.data.test.values())))
     sample = PairedImages(pairs)[index * len(pairs) // 2 % len(pairs) + index // 2]
-    by_hand = as_tensor(classical(as_array(sample["input"])))
+    baseline = as_tensor(classical(as_array(sample["input"])))
     restored = restore(load_model(weights), sample["input"][None])[0]
-    return [to_8bit(image) for image in (sample["input"], by_hand, restored, sample["target"])]
+    return [to_8bit(image) for image in (sample["input"], baseline, restored, sample["target"])]
 
 
 def as_array(image: Tensor) -> np.ndarray:
@@ -154,16 +153,17 @@ def as_tensor(image: np.ndarray) -> Tensor:
 
 
 def average(scores: list[dict[str, float]]) -> dict[str, float]:
-    """psnr and ssim, the mean over sets."""
+    """Mean psnr and ssim over sets."""
     return {key: mean(score[key] for score in scores) for key in ("psnr", "ssim")}
 
 
 def is_ahead(result: dict) -> bool:
+    """Whether the network's PSNR exceeds that of both the input and the classical method."""
     return result["restored"]["psnr"] > max(result["input"]["psnr"], result["classical"]["psnr"])
 
 
 def table(results: dict[str, dict]) -> str:
-    """Markdown: a line for each task, PSNR in dB / SSIM."""
+    """Markdown table with one row per task: PSNR in dB / SSIM."""
     lines = [("task", "images", "protocol", "input", "classical method", "IRNeXt")]
     for task, result in results.items():
         scores = [f"{result[row]['psnr']:.2f} / {result[row]['ssim']:.4f}" for row in ROWS]
@@ -176,11 +176,12 @@ def table(results: dict[str, dict]) -> str:
     )
 
 
-def how_it_was_made(results: dict[str, dict]) -> str:
+def provenance(results: dict[str, dict]) -> str:
+    """The table's caption: metrics, total time, hardware and software versions."""
     minutes = sum(result["minutes"] for result in results.values())
     about = versions()
     return (
-        f"PSNR in dB / SSIM on photographs that are not among the training ones. {minutes:.1f} minutes for all on "
+        f"PSNR in dB / SSIM on photographs not used for training. {minutes:.1f} minutes in total on "
         f"{about['device']} with torch {about['torch']}, commit {git_commit() or 'unknown'}."
     )
 

@@ -1,9 +1,10 @@
-"""What restoring in tiles costs in accuracy: the ways to do it against the whole image, on photographs.
+"""Accuracy of tiled restoration, compared with restoring the whole image, on photographs.
 
     python -m benchmarks.large_images --weights runs/demo/checkpoints/best.pt
 
-The table of docs/restore.md comes from here. ``tiles`` are overlapped, restored by themselves and blended; ``reduced``
-gives them the means of the image at half size; ``stages`` is what the project does (inference.tiled).
+Produces the table in docs/restore.md. ``tiles`` restores overlapping tiles independently and blends them; ``reduced``
+does the same with global statistics taken from the image at half size; ``stages`` is inference.tiled, which processes
+the network stage by stage.
 """
 
 import time
@@ -26,36 +27,35 @@ PHOTOGRAPHS = ("astronaut", "coffee", "rocket")
 
 
 def blended_tiles(model: nn.Module, image: Tensor) -> Tensor:
-    """Overlapped tiles, each weighted by a ramp over the overlap."""
+    """Restore overlapping tiles independently and blend them with linear ramps: (1, 3, H, W) -> (1, 3, H, W)."""
     height, width = image.shape[-2:]
     total, weights = torch.zeros_like(image), torch.zeros_like(image[:, :1])
     ramp = torch.minimum(torch.arange(1, TILE + 1), torch.arange(TILE, 0, -1)).clamp(max=OVERLAP) / OVERLAP
     weight = ramp[:, None] * ramp
     for top in sorted({min(top, height - TILE) for top in range(0, height, TILE - OVERLAP)}):
         for left in sorted({min(left, width - TILE) for left in range(0, width, TILE - OVERLAP)}):
-            place = (..., slice(top, top + TILE), slice(left, left + TILE))
-            total[place] += weight * model(image[place])[-1]
-            weights[place] += weight
+            window = (..., slice(top, top + TILE), slice(left, left + TILE))
+            total[window] += weight * model(image[window])[-1]
+            weights[window] += weight
     return total / weights
 
 
-def with_means_of_the_reduced_image(model: nn.Module, image: Tensor) -> Tensor:
-    """Blended tiles whose attention and instance norm have the statistics of the image at half size."""
-    found, hooks = {}, []
+def blended_tiles_with_reduced_statistics(model: nn.Module, image: Tensor) -> Tensor:
+    """``blended_tiles`` whose attention and instance norm use the statistics of the whole image at half size."""
+    statistics = {}
 
-    def note(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        found[module] = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+    def record(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        statistics[module] = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
 
     def norm(module: nn.InstanceNorm2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        variance, mean = found[module]
+        variance, mean = statistics[module]
         return F.batch_norm(inputs[0], mean, variance, module.weight, module.bias, eps=module.eps)
 
     def attend(module: LocalAttentionModule, inputs: tuple[Tensor]) -> tuple[Tensor, Tensor]:
-        return inputs[0], found[module][1][None, :, None, None]
+        return inputs[0], statistics[module][1][None, :, None, None]
 
-    kinds = {LocalAttentionModule: None, nn.InstanceNorm2d: None}
-    modules = [module for module in model.modules() if type(module) in kinds]
-    hooks = [module.register_forward_pre_hook(note) for module in modules]
+    modules = [module for module in model.modules() if type(module) in (LocalAttentionModule, nn.InstanceNorm2d)]
+    hooks = [module.register_forward_pre_hook(record) for module in modules]
     small = F.interpolate(image, scale_factor=0.5, mode="area")
     multiple = model.size_multiple
     model(extend(small, *(-(-side // multiple) * multiple for side in small.shape[-2:])))
@@ -75,27 +75,27 @@ def with_means_of_the_reduced_image(model: nn.Module, image: Tensor) -> Tensor:
 
 METHODS = {
     "tiles": blended_tiles,
-    "reduced": with_means_of_the_reduced_image,
+    "reduced": blended_tiles_with_reduced_statistics,
     "stages": lambda model, image: TiledForward(model, TILE)(image),
-    "stages, float16 kept": lambda model, image: TiledForward(model, TILE, torch.float16)(image),
+    "stages, float16 features": lambda model, image: TiledForward(model, TILE, torch.float16)(image),
 }
 
 
 @torch.inference_mode()
 def main() -> None:
     parser = ScriptParser(usage="python -m benchmarks.large_images --weights FILE", description=__doc__.split("\n")[0])
-    parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of this project or the authors'")
+    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of this project, or released weights")
     model = load_model(parser.parse().weights)
-    print("photograph  method                  PSNR (dB)  largest difference  seconds")
+    print("photograph  method                  PSNR (dB)  maximum difference  seconds")
     for name in PHOTOGRAPHS:
         image = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1)[None] / 255
         image = extend(image, *(-(-side // 32) * 32 for side in image.shape[-2:]))
         start = time.perf_counter()
         whole = model(image)[-1].clamp(0, 1)
         print(f"{name:<12}{'whole':<44}{time.perf_counter() - start:13.1f}")
-        for method, restored_by in METHODS.items():
+        for method, restore in METHODS.items():
             start = time.perf_counter()
-            difference = (restored_by(model, image).clamp(0, 1) - whole).abs()
+            difference = (restore(model, image).clamp(0, 1) - whole).abs()
             seconds = time.perf_counter() - start
             psnr = -10 * torch.log10(difference.square().mean())
             print(f"{name:<12}{method:<24}{psnr:9.1f}  {difference.max():18.1e}{seconds:9.1f}")

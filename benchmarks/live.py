@@ -1,4 +1,4 @@
-"""How much memory tensors take at most."""
+"""Peak memory of live tensors."""
 
 import weakref
 
@@ -8,12 +8,12 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Within it, counts the bytes of all tensors that operations make, until they are freed: a peak free of chance.
+    """Context manager that tracks the bytes of all tensors created by operations until they are freed.
 
-    What a library allocates inside an operation is not seen.
+    Unlike the process's memory, the peak is deterministic. Temporary buffers inside an operation are not counted.
 
     Attributes:
-        peak: bytes at the highest point.
+        peak: highest number of bytes alive at the same time.
     """
 
     def __init__(self) -> None:

@@ -1,13 +1,13 @@
-"""Time and memory of the network beside its textbook formulation and the machine's own limits.
+"""Time and memory of the network, compared with its textbook formulation and the machine's peak throughput.
 
-    python -m benchmarks.speed                    # forward and training step, 4 blocks, without compiling
-    python -m benchmarks.speed --compile true     # on the CPU compiling takes minutes for each row
+    python -m benchmarks.speed                    # forward pass and training step, 4 blocks
+    python -m benchmarks.speed --compile true     # adds compiled networks; on the CPU, minutes per row
     python -m benchmarks.speed --num_blocks 4 14 16 --rounds 5
 
-All rows of a table are timed in turns, round after round, so that a change of the machine's pace meets them alike;
-figures are medians. The limit is the time that the network's multiplications would take at the pace of a large matrix
-product in the same arithmetic, timed in the same rounds. Memory is what tensors take at most, weights left out: on
-CUDA as its allocator counts it, on the CPU as benchmarks.live does.
+Rows of a table are timed in an interleaved fashion, so that changes in clock speed or load affect them equally;
+figures are medians. The limit is the time in which the machine would perform the network's floating-point operations
+at the throughput of a large matrix product of the same precision, timed in the same rounds. Memory is the peak of live
+tensors excluding weights, measured by the allocator on CUDA and by benchmarks.live on the CPU.
 """
 
 import copy
@@ -35,8 +35,8 @@ from utils.files import write_atomically
 from utils.memory_format import memory_format
 from utils.precision import Precision, autocast
 
-Work = Callable[[], object]
-MATRIX = {"cuda": 8192, "cpu": 3000}  # side of the matrices of the limit
+Workload = Callable[[], object]
+MATRIX_SIDE = {"cuda": 8192, "cpu": 3000}  # of the matrix product that determines the limit
 COPY_BYTES = 2**28
 TEXTBOOK = "textbook, float32"
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -44,38 +44,38 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--num_blocks", type=int, nargs="+", default=[4], help="one table of each depth")
+    parser.add_argument("--num_blocks", type=int, nargs="+", default=[4], help="residual blocks per CNNBlock")
     parser.add_argument("--channels", type=int, default=32, help="width of the network")
-    parser.add_argument("--side", type=int, default=256, help="of the images; on CUDA of the training step alone")
-    parser.add_argument("--compile", type=bool, default=torch.cuda.is_available(), help="rows of compiled networks")
-    parser.add_argument("--rounds", type=int, default=7, help="each row is timed this often")
-    parser.add_argument("--precisions", nargs="+", choices=tuple(DTYPES), default=list(DTYPES), help="of our rows")
-    parser.add_argument("--matrix", type=int, help="side of the limit's matrices (default: 8192 on CUDA, else 3000)")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--side", type=int, default=256, help="side of the images; on CUDA, for training only")
+    parser.add_argument("--compile", type=bool, default=torch.cuda.is_available(), help="also time compiled networks")
+    parser.add_argument("--rounds", type=int, default=7, help="number of timings per row")
+    parser.add_argument("--precisions", nargs="+", choices=tuple(DTYPES), default=list(DTYPES), help="of our network")
+    parser.add_argument("--matrix", type=int, help="side of the matrices for the limit (8192 on CUDA, else 3000)")
+    parser.add_argument("--json", type=Path, help="write the rows to this file as well")
     args = parser.parse()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for the limit too: convolutions have it by default
+        torch.set_float32_matmul_precision("high")  # TF32 for the limit as well; convolutions use it by default
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     if device.type == "cpu":
         print(f"CPU capability {torch.backends.cpu.get_cpu_capability()}")
     formats = (f"{kind}: {memory_format(device, kind == 'training')}" for kind in ("forward", "training"))
-    print(f"memory format of ours: {', '.join(formats)}\n")
-    print(f"copying reaches {copy_bandwidth(device, args.rounds) / 1e9:.0f} GB/s (read and written)\n")
+    print(f"memory format of our network: {', '.join(formats)}\n")
+    print(f"copy bandwidth: {copy_bandwidth(device, args.rounds) / 1e9:.0f} GB/s (read + write)\n")
     side = args.side
     forwards, steps = (1, side, side), [(2, side, side)]
     if device.type == "cuda":
-        forwards, steps = (1, 736, 1280), [(4, side, side), (16, side, side)]  # 736: 720 padded
+        forwards, steps = (1, 736, 1280), [(4, side, side), (16, side, side)]  # 720p, padded to a multiple of 32
     rows = []
     for blocks in args.num_blocks:
-        model = started(build_model(num_blocks=blocks, channels=args.channels)).to(device)
+        model = with_random_attention(build_model(num_blocks=blocks, channels=args.channels)).to(device)
         for kind, (batch, height, width) in [("forward", forwards), *(("training step", shape) for shape in steps)]:
             x = torch.rand(batch, 3, height, width, device=device)
-            torch.compiler.reset()  # or networks beyond the eighth, of whatever depth, silently run uncompiled
-            work = works(model, kind == "training step", x, args.precisions, args.compile)
-            measured = measure(work, args.precisions, device, args.rounds, args.matrix or MATRIX[device.type])
+            torch.compiler.reset()  # otherwise, after eight networks, further ones silently run uncompiled
+            workloads = build_workloads(model, kind == "training step", x, args.precisions, args.compile)
+            measured = measure(workloads, args.precisions, device, args.rounds, args.matrix or MATRIX_SIDE[device.type])
             print(f"### {blocks} blocks, {kind}, {batch} x {height} x {width}\n")
             print(table(measured), "\n")
             rows += [{"blocks": blocks, "kind": kind, "batch": batch, **row} for row in measured]
@@ -83,28 +83,32 @@ def main() -> None:
         write_atomically(args.json, json.dumps(rows, indent=2) + "\n")
 
 
-def started(model: nn.Module) -> nn.Module:
-    """With attentions that do something, as those of a trained network."""
+def with_random_attention(model: nn.Module) -> nn.Module:
+    """Randomise the attention weights, which are initialised to identity, so that attention has an effect."""
     for name, parameter in model.named_parameters():
         if name.endswith(("modulation", "filtered_weight", "identity_weight")):
             nn.init.normal_(parameter, std=0.3)
     return model
 
 
-def works(
+def build_workloads(
     model: nn.Module, training: bool, x: Tensor, precisions: Sequence[Precision], compiling: bool
-) -> dict[str, Work]:
-    """What the rows time: training steps or forwards of networks with weights of their own."""
-    rows = {TEXTBOOK: work_of(TextbookIRNeXt(model), training, "float32", x)}
+) -> dict[str, Workload]:
+    """The workload of each row, training steps or forward passes. Every network has its own copy of the weights."""
+    rows = {TEXTBOOK: build_workload(TextbookIRNeXt(model), training, "float32", x)}
     for precision in precisions:
-        rows[f"ours, {precision}"] = work_of(copy.deepcopy(model), training, precision, x)
+        rows[f"ours, {precision}"] = build_workload(copy.deepcopy(model), training, precision, x)
         if compiling:
-            rows[f"ours, {precision}, compiled"] = work_of(copy.deepcopy(model), training, precision, x, compiling)
+            rows[f"ours, {precision}, compiled"] = build_workload(
+                copy.deepcopy(model), training, precision, x, compiling
+            )
     return rows
 
 
-def work_of(model: nn.Module, training: bool, precision: Precision, x: Tensor, compiling: bool = False) -> Work:
-    """One training step as in train.py, or one forward as in test.py."""
+def build_workload(
+    model: nn.Module, training: bool, precision: Precision, x: Tensor, compiling: bool = False
+) -> Workload:
+    """One training step as in train.py, or one forward pass as in test.py."""
     model.train(training).to(memory_format=memory_format(x.device, training))
     network = compiled(model, frozen=not training) if compiling else model
     if training:
@@ -121,11 +125,11 @@ def work_of(model: nn.Module, training: bool, precision: Precision, x: Tensor, c
 
 
 def measure(
-    rows: dict[str, Work], precisions: Sequence[Precision], device: torch.device, rounds: int, side: int
+    rows: dict[str, Workload], precisions: Sequence[Precision], device: torch.device, rounds: int, side: int
 ) -> list[dict]:
-    """Time (ms), ratio to the textbook, share of the limit, and memory (bytes; None where unknown) of each row.
+    """Time (ms), speedup over the textbook, fraction of the limit and memory (bytes; None if unknown) of each row.
 
-    The last rows are the limits, from a product of two matrices of ``side`` x ``side``.
+    The last rows are the limits, from the product of two matrices of ``side`` x ``side``.
     """
     flops = FlopCounterMode(display=False)
     with flops:
@@ -135,16 +139,16 @@ def measure(
         a = torch.rand(side, side, device=device).to(DTYPES[precision])
         products[precision] = lambda a=a: a @ a
     seconds = median_seconds(rows | products, device, rounds)
-    pace = {precision: 2 * side**3 / seconds[precision] for precision in products}  # operations per second
-    limits = {precision: flops.get_total_flops() / pace[precision] for precision in products}
-    bytes_used = {name: peak_bytes(work, device) for name, work in rows.items() if can_be_seen(name, device)}
+    throughput = {precision: 2 * side**3 / seconds[precision] for precision in products}  # FLOP/s
+    limits = {precision: flops.get_total_flops() / throughput[precision] for precision in products}
+    bytes_used = {name: peak_bytes(work, device) for name, work in rows.items() if is_memory_known(name, device)}
     measured = []
     for name in rows:
         limit = next(limits[precision] for precision in products if precision in name)
         memory = bytes_used.get(name)
         measured.append(_row(name, seconds[name], seconds[TEXTBOOK], limit, memory, bytes_used[TEXTBOOK]))
     for precision, limit in limits.items():
-        name = f"limit, {precision} ({pace[precision] / 1e9:.0f} GFLOP/s)"
+        name = f"limit, {precision} ({throughput[precision] / 1e9:.0f} GFLOP/s)"
         measured.append(_row(name, limit, seconds[TEXTBOOK], limit, None, bytes_used[TEXTBOOK]))
     return measured
 
@@ -161,7 +165,7 @@ def _row(name: str, seconds: float, textbook: float, limit: float, memory: int |
 
 
 def table(measured: list[dict]) -> str:
-    """The rows of ``measure`` as Markdown."""
+    """The rows of ``measure`` as a Markdown table."""
     cells = []
     for row in measured:
         memory = ["", ""]
@@ -169,18 +173,18 @@ def table(measured: list[dict]) -> str:
             memory = [f"{row['memory_bytes'] / 2**20:.0f}", f"{row['memory_of_textbook']:.2f}"]
         times = [f"{row['ms']:.1f}", f"{row['times_faster']:.2f}", f"{row['of_limit']:.0%}"]
         cells.append([row["network"], *times, *memory])
-    heading = ["network", "ms", "times faster", "of the limit", "memory, MiB", "of textbook"]
+    heading = ["network", "ms", "speedup", "of limit", "memory, MiB", "of textbook"]
     return as_markdown(heading, cells)
 
 
-def median_seconds(works: dict[str, Work], device: torch.device, rounds: int) -> dict[str, float]:
-    """The median time of each, timed in turns; each has run twice before."""
+def median_seconds(workloads: dict[str, Workload], device: torch.device, rounds: int) -> dict[str, float]:
+    """Median time of each workload, interleaved, after two warm-up runs of each."""
     for _ in range(2):
-        for work in works.values():
+        for work in workloads.values():
             work()
-    samples: dict[str, list[float]] = {name: [] for name in works}
+    samples: dict[str, list[float]] = {name: [] for name in workloads}
     for _ in range(rounds):
-        for name, work in works.items():
+        for name, work in workloads.items():
             watch = Stopwatch(device)
             work()
             watch.stop()
@@ -188,13 +192,13 @@ def median_seconds(works: dict[str, Work], device: torch.device, rounds: int) ->
     return {name: statistics.median(times) for name, times in samples.items()}
 
 
-def can_be_seen(name: str, device: torch.device) -> bool:
-    """Whether the memory of a row can be told: on the CPU not within a compiled graph."""
+def is_memory_known(name: str, device: torch.device) -> bool:
+    """Whether a row's memory can be measured; on the CPU, tensors inside a compiled graph are not visible."""
     return device.type == "cuda" or "compiled" not in name
 
 
-def peak_bytes(work: Work, device: torch.device) -> int:
-    """Memory of tensors at the highest point, less what is there before."""
+def peak_bytes(work: Workload, device: torch.device) -> int:
+    """Peak bytes of tensors during ``work``, excluding those allocated before."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -206,7 +210,7 @@ def peak_bytes(work: Work, device: torch.device) -> int:
 
 
 def copy_bandwidth(device: torch.device, rounds: int) -> float:
-    """Bytes per second that a copy of a large tensor reads and writes."""
+    """Bytes per second read and written when copying a large tensor."""
     source = torch.rand(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
     return 2 * COPY_BYTES / median_seconds({"copy": lambda: target.copy_(source)}, device, rounds)["copy"]

@@ -1,7 +1,8 @@
-"""The network as its equations read: the formulation that ours is measured against, and the oracle of the tests.
+"""Textbook formulation of IRNeXt: the baseline of the speed benchmark, and the reference in the tests.
 
-Each step is written out as plain library calls, for clarity and not for speed: the local attention unfolds the nine
-neighbours of each pixel, weighs them with the filter and sums; each term of the modulation is an image of its own.
+Every step follows the paper's equations with plain library calls, written for clarity rather than speed. Local
+attention unfolds the nine neighbours of each pixel and sums them weighted by the filter; every term of the modulation
+is a full-size tensor.
 """
 
 import copy
@@ -15,7 +16,7 @@ from models.layers import LocalAttentionModule, MultiScaleModule
 
 
 class TextbookAttention(nn.Module):
-    """The local attention by its equations (3) to (7), with the parameters of ``attention``."""
+    """Local attention as in equations (3) to (7), with the parameters of ``attention``."""
 
     def __init__(self, attention: LocalAttentionModule) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class TextbookAttention(nn.Module):
 
 
 class TextbookMultiScale(nn.Module):
-    """The multi-scale module with textbook attentions, with the parameters of ``module``."""
+    """The multi-scale module with textbook attention, with the parameters of ``module``."""
 
     def __init__(self, module: MultiScaleModule) -> None:
         super().__init__()
@@ -79,12 +80,12 @@ class TextbookBlock(nn.Module):
 
 
 def upsample(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear with aligned corners, to the height and width of ``like``."""
+    """Bilinear interpolation with aligned corners, to the height and width of ``like``."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def local_mean(x: Tensor, window: float) -> Tensor:
-    """Mean over a window where it fits, border replicated (see ``models.layers.window_mean``): (N, C, H, W) kept."""
+    """Sliding-window mean with replicated borders (see ``models.layers.window_mean``): (N, C, H, W) -> same shape."""
     rows, columns = (max(1, int(window * side)) for side in x.shape[-2:])
     pooled = F.avg_pool2d(x, (rows, columns), stride=1)
     top, left = (rows - 1) // 2, (columns - 1) // 2
@@ -92,7 +93,7 @@ def local_mean(x: Tensor, window: float) -> Tensor:
 
 
 class TextbookIRNeXt(nn.Module):
-    """A copy of an ``IRNeXt`` in the textbook formulation, with the same weights, in torch's default memory layout."""
+    """Textbook formulation of a copy of ``model``, with the same weights, in contiguous (NCHW) memory format."""
 
     def __init__(self, model: IRNeXt) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from conftest import (
     write_reside,
 )
 
-from benchmarks.speed import started
+from benchmarks.speed import with_random_attention
 from inference.whole import restore
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_weights
@@ -67,7 +67,7 @@ def test_tiles_give_what_the_whole_image_gives(mean_window, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_training_step_never_waits_for_the_gpu(precision):
-    model = started(build_model(num_blocks=1, channels=8)).to(DEVICE)
+    model = with_random_attention(build_model(num_blocks=1, channels=8)).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     step = TrainingStep(model, MultiScaleLoss(), optimizer, 0.001, precision=precision)
     batch = {key: torch.rand(2, 3, 64, 64, device=DEVICE) for key in ("input", "target")} | {"name": ["a", "b"]}

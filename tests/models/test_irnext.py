@@ -14,7 +14,7 @@ from conftest import (
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.live import LiveBytes
-from benchmarks.speed import started
+from benchmarks.speed import with_random_attention
 from benchmarks.textbook import TextbookIRNeXt
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_model, load_weights
@@ -95,13 +95,13 @@ def test_wrong_options_are_named(options):
 @pytest.fixture
 def small():
     torch.manual_seed(0)
-    return started(build_model(num_blocks=2, channels=16))
+    return with_random_attention(build_model(num_blocks=2, channels=16))
 
 
 @pytest.mark.parametrize("options", [{}, {"mean_window": 120 / 256}, {"frequency_modulation": False}])
 def test_the_network_is_its_textbook_formulation_forward_and_backward(options):
     torch.manual_seed(0)
-    ours = started(build_model(num_blocks=2, channels=8, **options)).double()
+    ours = with_random_attention(build_model(num_blocks=2, channels=8, **options)).double()
     textbook = TextbookIRNeXt(ours)
     x, target = torch.rand(2, 2, 3, 64, 96, dtype=torch.float64)
     gradients = []
@@ -134,7 +134,7 @@ def training_peak(model: torch.nn.Module) -> int:
 
 
 def test_training_needs_seven_tenths_of_the_textbooks_memory():
-    model = started(build_model(num_blocks=4, channels=16))
+    model = with_random_attention(build_model(num_blocks=4, channels=16))
     assert training_peak(model) < 0.7 * training_peak(TextbookIRNeXt(model))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.speed import started
+from benchmarks.speed import with_random_attention
 from inference.tiled import TiledForward
 from models import build_model
 from models.layers import BatchNorm, LocalAttentionModule, depthwise_conv, reflect_by_slices, window_mean
@@ -91,7 +91,7 @@ def test_depthwise_conv_uses_each_images_own_filter():
 @pytest.fixture
 def small():
     torch.manual_seed(0)
-    return started(build_model(num_blocks=2, channels=16))
+    return with_random_attention(build_model(num_blocks=2, channels=16))
 
 
 @pytest.mark.parametrize("whole", [True, False])

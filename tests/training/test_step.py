@@ -15,7 +15,7 @@ from conftest import (
     write_reside,
 )
 
-from benchmarks.speed import started
+from benchmarks.speed import with_random_attention
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_weights
 from models.released import rename
@@ -51,7 +51,7 @@ def test_six_training_steps_agree_with_the_released_code(released_file, golden):
 @pytest.fixture
 def small():
     torch.manual_seed(0)
-    return started(build_model(num_blocks=2, channels=16))
+    return with_random_attention(build_model(num_blocks=2, channels=16))
 
 
 @pytest.mark.slow
