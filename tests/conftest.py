@@ -1,23 +1,47 @@
 """What the tests share: reference data, weights by formula, small data sets of real photographs, the scripts."""
 
+import contextlib
+import gc
 import json
 import os
+import runpy
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import warnings
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
 import torch
+from album import write_album, write_problems
+from hypothesis import HealthCheck, settings
+from torch import nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
+from data.datasets import train_loader
 from data.images import write_image
+from data.layouts import Pair
+from data.sampler import EpochSampler, derived_seed
 from data.synthetic.degradations import haze
 from data.synthetic.depth import smooth_depth
 from models import build_model
 from utils.checkpoint_files import save_checkpoint
+from utils.padding import extend
+
+# Few examples, always the same.
+few = settings(
+    deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path(__file__).parent / "reference"
@@ -59,6 +83,12 @@ def formula_images(seed: int, n: int = 4, height: int = 64, width: int = 96) -> 
 
 
 @pytest.fixture(scope="session")
+def golden():
+    """What the released network gives with the weights of ``released_state_dict``."""
+    return np.load(REFERENCE / "irnext_n4.npz")
+
+
+@pytest.fixture(scope="session")
 def released_file(tmp_path_factory) -> Path:
     """A file as the authors release them, 4 blocks."""
     path = tmp_path_factory.mktemp("released") / "its.pkl"
@@ -66,19 +96,41 @@ def released_file(tmp_path_factory) -> Path:
     return path
 
 
+def awake(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The network in eval mode with attention and running means as of a trained one, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(("modulation", "filtered_weight", "identity_weight")):
+                value.copy_(0.5 * torch.randn(value.shape, generator=generator))
+        for name, value in model.named_buffers():
+            if name.endswith("running_mean"):
+                value.copy_(0.1 * torch.randn(value.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.fixture
+def small() -> nn.Module:
+    """A network in training mode, with attention that does something."""
+    torch.manual_seed(0)
+    return awake(build_model(num_blocks=2, channels=16)).train()
+
+
+SMALL = {"name": "irnext", "num_blocks": 1, "channels": 8}
+ABLATION = SMALL | {"pool_sizes": [4, 2]}
+
+
+def save_model(path: Path, model: nn.Module, options: dict = ABLATION, **more: object) -> Path:
+    """Write a checkpoint as training does; returns the path."""
+    save_checkpoint(path, {"model": model.state_dict(), "model_config": options, **more})
+    return path
+
+
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory) -> Path:
-    """A checkpoint as training leaves it, of a small network whose attention does something."""
+    """The checkpoint of a small network with attention that does something."""
     torch.manual_seed(0)
-    options = {"name": "irnext", "num_blocks": 1, "channels": 8}
-    model = build_model(**options)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("modulation", "filtered_weight", "identity_weight")):
-                parameter.normal_(std=0.5)
-    path = tmp_path_factory.mktemp("weights") / "best.pt"
-    save_checkpoint(path, {"model": model.state_dict(), "model_config": options})
-    return path
+    return save_model(tmp_path_factory.mktemp("weights") / "best.pt", awake(build_model(**SMALL)), SMALL)
 
 
 @pytest.fixture
@@ -104,6 +156,42 @@ def write_reside(root: Path, hazes: int = 2, test_hazes: int = 2) -> Path:
     return root
 
 
+def batches(
+    pairs: list[Pair], epochs: Iterable[int] = (1, 2), start: int = 0, workers: int = 0, **options: object
+) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
+    """Names, inputs and targets of the training batches of ``epochs``, each entered at batch ``start``."""
+    sampler = EpochSampler(len(pairs), batch_size=2, seed=5)
+    loader = train_loader(pairs, (64, 64), sampler, 5, workers, **options)
+    found = []
+    for epoch in epochs:
+        sampler.set_position(epoch, start * sampler.batch_size)
+        found += [(batch["name"], batch["input"], batch["target"]) for batch in loader]
+    return found
+
+
+def assert_same_batches(ours: list, theirs: list) -> None:
+    """The same names and values, bit for bit."""
+    for (names, *images), (their_names, *their_images) in zip(ours, theirs, strict=True):
+        assert names == their_names
+        assert all(torch.equal(*pair) for pair in zip(images, their_images, strict=True))
+
+
+def drawn_by_torchvision(
+    input: np.ndarray, target: np.ndarray, size: tuple[int, int], seed: tuple[int, ...]
+) -> list[torch.Tensor]:
+    """Whole images converted, then cropped and flipped by torchvision: what PairedCropFlip must equal."""
+    pair = []
+    for image in (input, target):
+        whole = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1) / np.iinfo(image.dtype).max
+        height, width = (max(have, want) for have, want in zip(whole.shape[-2:], size, strict=True))
+        pair.append(tv_tensors.Image(extend(whole, height, width)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(*seed))
+        return v2.Compose([v2.RandomCrop(size), v2.RandomHorizontalFlip(0.5)])(*pair)
+
+
+ITS = ROOT / "configs" / "dehazing_its.yaml"
+
 # A network and a schedule that train in seconds; the recipe's other keys stay as they are.
 TINY = [
     "--model.num_blocks=1",
@@ -121,36 +209,180 @@ TINY = [
 SHORT = ["--train.epochs=30", "--train.lr=5e-4", "--train.ema_decay=0.9", "--train.validate_every=30"]
 
 
+TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2"
+
+# One thread, so that results repeat bit for bit.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+torch.set_num_threads(1)
+
+
 def command_of(script: str, *arguments: object) -> dict:
-    """How to start a script of the project as a user would; one thread, so that results repeat bit for bit."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    """How to start a script of the project as a user would."""
     return {
         "args": [sys.executable, *script.split(), *map(str, arguments)],
         "cwd": ROOT,
-        "env": environment,
+        "env": os.environ | ENVIRONMENT,
         "text": True,
     }
 
 
+def tiny_arguments(root: Path, output: Path, *arguments: object) -> list:
+    """The arguments with which train.py trains ``TINY`` by the ITS recipe on a folder shaped like RESIDE."""
+    return ["--config", ITS, "--data.root", root, "--output", output, *TINY, *arguments]
+
+
 def tiny_training(root: Path, output: Path, *arguments: object) -> dict:
-    """How to train ``TINY`` by the ITS recipe on a folder shaped like RESIDE."""
-    config = ROOT / "configs" / "dehazing_its.yaml"
-    return command_of("train.py", "--config", config, "--data.root", root, "--output", output, *TINY, *arguments)
+    """How to start train.py with ``tiny_arguments``."""
+    return command_of("train.py", *tiny_arguments(root, output, *arguments))
 
 
-def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Run a script to its end."""
-    return run_to_the_end(command_of(script, *arguments))
+def run_parallel(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a script in two processes, started by torchrun."""
+    return run_process(command_of(f"{TORCHRUN} {script}", *arguments))
 
 
 def train_tiny(root: Path, output: Path, *arguments: object) -> subprocess.CompletedProcess:
-    """Run ``tiny_training`` to its end."""
-    return run_to_the_end(tiny_training(root, output, *arguments))
+    """``run_script`` of train.py with ``tiny_arguments``."""
+    return run_script("train.py", *tiny_arguments(root, output, *arguments))
 
 
-def run_to_the_end(command: dict) -> subprocess.CompletedProcess:
-    """Run what ``command_of`` gave, whatever its status."""
+def run_process(command: dict) -> subprocess.CompletedProcess:
+    """Run what ``command_of`` gave to the end, whatever its status."""
     return subprocess.run(**command, capture_output=True, timeout=300, check=False)
+
+
+def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a script within this process, which saves the seconds that its imports take.
+
+    Status, output and files are those of ``run_process(command_of(script, *arguments))``.
+    """
+    name = script.removeprefix("-m ")
+    path = name if name == script else f"{name.replace('.', '/')}.py"
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        with own_state(), redirected("stdout", 1, stdout), redirected("stderr", 2, stderr):
+            sys.argv = [path, *map(str, arguments)]
+            with pytest.raises(SystemExit) as exit:
+                runpy.run_path(path, run_name="__main__")
+        output = [file.seek(0) or file.read().decode() for file in (stdout, stderr)]
+    return subprocess.CompletedProcess([script, *arguments], exit.value.code or 0, *output)
+
+
+@contextlib.contextmanager
+def own_state() -> Iterator[None]:
+    """The process as a script finds it; what scripts change in it is restored at the end."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with (
+            mock.patch.dict(os.environ, ENVIRONMENT),
+            warnings.catch_warnings(),
+            torch.random.fork_rng(devices=[]),
+            contextlib.chdir(ROOT),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            for module, name in ((sys, "argv"), (threading, "excepthook"), (torch.backends.cudnn, "benchmark")):
+                patch.setattr(module, name, getattr(module, name))
+            patch.setattr(torch.cuda, "is_available", lambda: False)
+            patch.setattr(warnings, "showwarning", print_warning)  # pytest would collect them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def print_warning(message: Warning, category: type[Warning], filename: str, line_number: int, *_: object) -> None:
+    """Print a warning as Python does."""
+    sys.stderr.write(warnings.formatwarning(message, category, filename, line_number))
+
+
+@contextlib.contextmanager
+def redirected(name: str, descriptor: int, file: IO[bytes]) -> Iterator[None]:
+    """What this process and its children write to a standard stream goes to ``file``."""
+    kept = os.dup(descriptor)
+    os.dup2(file.fileno(), descriptor)
+    try:
+        options = {"buffering": 1, "encoding": "utf-8", "errors": "backslashreplace", "closefd": False}
+        with open(descriptor, "w", **options) as stream, mock.patch.object(sys, name, stream):
+            yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+def pytest_collection_finish() -> None:
+    """Scripts collect garbage before they exit: what was imported is none."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> tuple[Path, Path, subprocess.CompletedProcess]:
+    """A data set, the folder of a finished ``train_tiny`` on it, and its result."""
+    root = write_reside(tmp_path_factory.mktemp("trained") / "reside")
+    result = train_tiny(root, root / "run")
+    assert result.returncode == 0, result.stderr
+    return root, root / "run", result
+
+
+@pytest.fixture(scope="session")
+def short_runs(tmp_path_factory) -> Path:
+    """A data set, with the folders of the same ``SHORT`` training in float32 and in bf16 in it."""
+    root = write_reside(tmp_path_factory.mktemp("precision") / "reside", hazes=6)
+    for precision in ("float32", "bf16"):
+        result = train_tiny(root, root / precision, *SHORT, f"--train.precision={precision}")
+        assert result.returncode == 0, result.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def album(small_weights, tmp_path_factory) -> tuple[Path, Path, subprocess.CompletedProcess]:
+    """Input and output folder of restore.py on sound and broken images, and its result."""
+    root = tmp_path_factory.mktemp("album")
+    write_album(root / "in")
+    write_problems(root / "in")
+    result = run_script("restore.py", "--weights", small_weights, "--input", root / "in", "--output", root / "out")
+    return root / "in", root / "out", result
+
+
+# Memory runs out for real: the address space is limited to a little more than what the process has.
+LIMITED = """
+import resource, sys
+sys.path[:0] = [".", "tests"]
+import torch
+from pathlib import Path
+from album import photo_tensor
+from conftest import awake, psnr
+from inference.tiled import TiledForward
+from inference.whole import restore
+from models import IRNeXt
+torch.manual_seed(0)
+model = awake(IRNeXt(num_blocks=1, channels=16))
+image = photo_tensor(512, 768)
+wanted = restore(model, image, tile=256)
+restore(model, image[..., :64, :64])
+forward = TiledForward(model, 512)
+here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + 180 * 2**20, -1))
+with torch.inference_mode():
+    restored = eval(sys.argv[1])
+print(psnr(restored, wanted), forward.tile)
+"""
+
+
+def in_little_memory(expression: str) -> tuple[float, int]:
+    """Restore an ``image`` by an expression for which memory is short.
+
+    A process for each, because oneDNN keeps what it took. With the C library's threshold fixed, freed memory goes back
+    at once, and what fits does not depend on chance.
+
+    Returns:
+        The PSNR in dB to the image that is restored with enough memory, and the side of the tiles of ``forward``.
+    """
+    command = command_of("-c", LIMITED, expression)
+    command["env"] |= {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+    result = run_process(command)
+    assert result.returncode == 0, result.stderr[-2000:]
+    accuracy, side = result.stdout.split()
+    return float(accuracy), int(side)
 
 
 def kill_when(command: dict, text: str) -> None:
@@ -163,8 +395,14 @@ def kill_when(command: dict, text: str) -> None:
     raise AssertionError(f"the script never said {text!r}")
 
 
-def weights_of(output, name="last.pt"):
+def weights_of(output: Path, name: str = "last.pt") -> dict:
+    """A checkpoint of a run."""
     return torch.load(output / "checkpoints" / name, weights_only=True)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """In dB, of values in [0, 1]."""
+    return -10 * torch.log10((a - b).square().mean()).item()
 
 
 def assert_outputs(outputs, golden, prefix):
@@ -183,6 +421,11 @@ def assert_same_run(one, other):
         for a, b in zip(ours, theirs, strict=True):
             assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
     assert one["scheduler"]["last_epoch"] == other["scheduler"]["last_epoch"]
+
+
+def errors_of(result: subprocess.CompletedProcess) -> list[str]:
+    """The lines of stderr that report an error."""
+    return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
 
 
 def assert_refused(result: subprocess.CompletedProcess, *mentions: object) -> None:

@@ -12,8 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
-torch.utils.rename_privateuse1_backend("gpu")
-GPU = torch.device("gpu", 0)
+GPU = torch.device("privateuseone", 0)
 
 aten = torch.ops.aten
 READS = (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal)
@@ -27,6 +26,8 @@ def on_a_fake_gpu(function: Callable, *args: object) -> None:
 def _call(rank: int, function: Callable, args: tuple) -> None:
     from torch._subclasses.fake_tensor import FakeTensorConverter, FakeTensorMode
     from torch.utils import backend_registration
+
+    torch.utils.rename_privateuse1_backend("gpu")
 
     class Backend(backend_registration._DummyBackendModule):
         def is_available(self) -> bool:

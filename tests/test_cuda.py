@@ -13,7 +13,7 @@ from conftest import (
     assert_outputs,
     command_of,
     formula_images,
-    run_to_the_end,
+    run_process,
     tiny_training,
     weights_of,
     write_reside,
@@ -87,7 +87,7 @@ def short_runs(tmp_path_factory):
     root = write_reside(tmp_path_factory.mktemp("cuda") / "reside", hazes=6, test_hazes=6)
     for precision in ("float32", "bf16", "fp16"):
         command = tiny_training(root, root / precision, *SHORT, f"--train.precision={precision}")
-        result = run_to_the_end(on_gpu(command))
+        result = run_process(on_gpu(command))
         assert result.returncode == 0, result.stderr
         assert "warning: " not in result.stderr
     return root
@@ -105,7 +105,7 @@ def test_scores_are_those_of_the_cpu(short_runs, tmp_path, options):
     for name, device, added in (("cpu", lambda command: command, []), ("gpu", on_gpu, options)):
         arguments = ["--config", ROOT / "configs" / "dehazing_its.yaml", "--data.root", short_runs]
         arguments += ["--weights", short_runs / "float32" / "checkpoints" / "best.pt", "--output", tmp_path / name]
-        result = run_to_the_end(device(command_of("test.py", *arguments, *added)))
+        result = run_process(device(command_of("test.py", *arguments, *added)))
         assert result.returncode == 0, result.stderr
         scores.append(json.loads((tmp_path / name / "metrics.json").read_text())["sets"]["SOTS-Indoor"]["restored"])
     assert abs(scores[0]["psnr"] - scores[1]["psnr"]) < 0.02

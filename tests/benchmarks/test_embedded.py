@@ -1,4 +1,4 @@
-"""The embedded benchmark: its data under the real layouts, its table, and a run of its script."""
+"""The embedded benchmark: its table and, slow, a run of its script."""
 
 import json
 

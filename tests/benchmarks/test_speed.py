@@ -1,9 +1,8 @@
-"""What makes the network fast, by its structure and not by the clock; and that the fast ways give the same images."""
+"""The benchmark of speed: its textbook network, and its table."""
 
 import json
 
 import numpy as np
-import pytest
 import torch
 from conftest import (
     REFERENCE,
@@ -13,15 +12,8 @@ from conftest import (
     run_script,
 )
 
-from benchmarks.speed import with_random_attention
 from benchmarks.textbook import TextbookIRNeXt
-from models import IRNeXt, build_model, load_weights
-
-
-@pytest.fixture
-def small():
-    torch.manual_seed(0)
-    return with_random_attention(build_model(num_blocks=2, channels=16))
+from models import IRNeXt, load_weights
 
 
 def test_the_textbook_agrees_with_the_released_network(released_file):

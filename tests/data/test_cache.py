@@ -1,37 +1,16 @@
-"""The cache of decoded images, and the clock that shows what waiting for data costs."""
+"""The cache of decoded images: the same samples, whatever happens to its files."""
 
 import os
 import resource
 
 import numpy as np
 import pytest
-import skimage.data
-import torch
+from album import CHELSEA
+from conftest import assert_same_batches, batches
 
 from data.cache import DecodedCache
-from data.datasets import train_loader
 from data.images import read_image, write_image
 from data.layouts import find_clean, find_pairs
-from data.sampler import EpochSampler
-
-CHELSEA = skimage.data.chelsea()
-
-
-def load(pairs, cache, workers=0, degrade=None):
-    """Two epochs of batches."""
-    sampler = EpochSampler(len(pairs), batch_size=2, seed=5)
-    loader = train_loader(pairs, (64, 64), sampler, 5, workers, degrade, cache)
-    found = []
-    for epoch in (1, 2):
-        sampler.set_position(epoch, samples=0)
-        found += [(batch["name"], batch["input"], batch["target"]) for batch in loader]
-    return found
-
-
-def assert_same(batches, others):
-    for (names, *tensors), (other_names, *other_tensors) in zip(batches, others, strict=True):
-        assert names == other_names
-        assert all(torch.equal(*pair) for pair in zip(tensors, other_tensors, strict=True))
 
 
 def destroy(path):
@@ -46,22 +25,22 @@ def test_samples_are_the_same_with_a_cache_and_each_image_is_decoded_once(reside
     pairs = find_pairs(reside / "train", "reside")
     deep = reside / "train" / "gt" / "12.png"
     write_image(deep, read_image(deep) * np.uint16(257) + np.uint16(5))
-    expected = load(pairs, cache=None)
+    expected = batches(pairs)
     cache = tmp_path / "made" / "cache"
-    assert_same(load(pairs, cache, workers), expected)
+    assert_same_batches(batches(pairs, cache=cache, workers=workers), expected)
     paths = {path for pair in pairs for path in (pair.input, pair.target)}
     assert len(paths) == 8
     assert sorted(file.suffix for file in cache.iterdir()) == [".npy"] * 8
     for path in paths:
         destroy(path)
-    assert_same(load(pairs, cache, workers), expected)
+    assert_same_batches(batches(pairs, cache=cache, workers=workers), expected)
 
 
 def test_degraded_inputs_are_the_same_with_a_cache(reside, tmp_path):
     pairs = find_clean(reside / "train" / "gt")
-    expected = load(pairs, None, degrade="rain")
+    expected = batches(pairs, degrade="rain")
     for _ in range(2):
-        assert_same(load(pairs, tmp_path / "cache", degrade="rain"), expected)
+        assert_same_batches(batches(pairs, cache=tmp_path / "cache", degrade="rain"), expected)
 
 
 def test_a_changed_image_is_decoded_anew(tmp_path):
@@ -97,14 +76,14 @@ def test_when_a_file_cannot_be_written_one_warning_says_so_and_loading_goes_on(t
     for number in range(8):
         write_image(tmp_path / "clean" / f"{number}.png", CHELSEA)
     pairs = find_clean(tmp_path / "clean")
-    expected = load(pairs, None)
+    expected = batches(pairs)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (CHELSEA.nbytes // 2, limits[1]))
     try:
-        found = load(pairs, tmp_path / "cache", workers=3)
+        found = batches(pairs, cache=tmp_path / "cache", workers=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert_same(found, expected)
+    assert_same_batches(found, expected)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"data.cache: {tmp_path / 'cache'}: ")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -1,6 +1,5 @@
-"""Images, layouts, samples and the order they come in."""
+"""Reading and writing images of every kind, sound and damaged."""
 
-import io
 import os
 import zlib
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import skimage.data
-import tifffile
 import torch
-from hypothesis import HealthCheck, given, settings
+from album import CHELSEA, SOUND, save_image
+from conftest import few
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -20,27 +19,20 @@ from data.transforms import to_tensor
 from inference.photo_files import read_photograph
 from utils.errors import InputError
 
-CHELSEA = skimage.data.chelsea()
-
-
-def saved(path, image, **options):
-    Image.fromarray(image).save(path, **options)
-    return path
-
 
 def test_every_kind_of_image_is_read_as_rgb(tmp_path):
     grey = cv2.cvtColor(CHELSEA, cv2.COLOR_RGB2GRAY)
     alpha = np.dstack([CHELSEA, np.full(grey.shape, 128, np.uint8)])
     palette = Image.fromarray(CHELSEA).quantize(64)
     palette.save(tmp_path / "palette.png")
-    assert np.array_equal(read_image(saved(tmp_path / "rgb.png", CHELSEA)), CHELSEA)
-    assert np.array_equal(read_image(saved(tmp_path / "alpha.png", alpha)), CHELSEA)
-    assert np.array_equal(read_image(saved(tmp_path / "grey.png", grey)), np.dstack([grey] * 3))
+    assert np.array_equal(read_image(save_image(tmp_path / "rgb.png", CHELSEA)), CHELSEA)
+    assert np.array_equal(read_image(save_image(tmp_path / "alpha.png", alpha)), CHELSEA)
+    assert np.array_equal(read_image(save_image(tmp_path / "grey.png", grey)), np.dstack([grey] * 3))
     assert np.array_equal(read_image(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
     Image.fromarray(CHELSEA).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
     assert read_image(tmp_path / "cmyk.jpg").shape == CHELSEA.shape
     for suffix in ("jpg", "webp", "bmp", "tif"):
-        image = read_image(saved(tmp_path / f"übung mit leerzeichen.{suffix}", CHELSEA, quality=95))
+        image = read_image(save_image(tmp_path / f"übung mit leerzeichen.{suffix}", CHELSEA, quality=95))
         assert np.abs(image.astype(int) - CHELSEA).mean() < 4
 
 
@@ -56,15 +48,15 @@ def test_sixteen_bits_survive_reading_writing_and_the_tensor(tmp_path):
 def test_exif_orientation_counts_for_pixels_and_size(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = saved(tmp_path / "turned.jpg", CHELSEA, exif=exif)
+    path = save_image(tmp_path / "turned.jpg", CHELSEA, exif=exif)
     height, width = CHELSEA.shape[:2]
     assert read_image(path).shape == (width, height, 3)
     assert image_header(path)[:2] == (width, height)
 
 
 def broken_files(folder):
-    png = saved(folder / "whole.png", CHELSEA).read_bytes()
-    jpg = saved(folder / "whole.jpg", CHELSEA).read_bytes()
+    png = save_image(folder / "whole.png", CHELSEA).read_bytes()
+    jpg = save_image(folder / "whole.jpg", CHELSEA).read_bytes()
     contents = {
         "cut.png": png[: len(png) // 2],
         "cut.jpg": jpg[: len(jpg) // 2],
@@ -83,61 +75,7 @@ def test_broken_images_are_named(tmp_path):
                 look(path)
 
 
-few = settings(
-    deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-RNG = np.random.default_rng(0)
-
-
-PIXELS = RNG.integers(0, 256, (12, 17, 3), np.uint8)
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return content.getvalue()
-
-
-def sound_images() -> dict[str, bytes]:
-    """Every kind of image that cameras, scanners and programs write."""
-    photo = Image.fromarray(PIXELS)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    deep = PIXELS.astype(np.uint16) * 257
-    pages = io.BytesIO()
-    tifffile.imwrite(pages, np.stack([PIXELS, PIXELS]), photometric="rgb")
-    images = {
-        "rgb.png": encoded(photo, "PNG"),
-        "rgb.jpg": encoded(photo, "JPEG"),
-        "progressive.jpg": encoded(photo, "JPEG", progressive=True),
-        "turned.jpg": encoded(photo, "JPEG", exif=turned),
-        "turned.png": encoded(photo, "PNG", exif=turned),
-        "turned.tif": encoded(photo, "TIFF", exif=turned),
-        "turned.webp": encoded(photo, "WEBP", exif=turned),
-        "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG"),
-        "grey.jpg": encoded(photo.convert("L"), "JPEG"),
-        "lzw.tif": encoded(photo, "TIFF", compression="tiff_lzw"),
-        "pages.tif": pages.getvalue(),
-        "rgb.bmp": encoded(photo, "BMP"),
-        "lossless.webp": encoded(photo, "WEBP", lossless=True),
-        "deep.png": cv2.imencode(".png", deep)[1].tobytes(),
-        "deep_grey.png": cv2.imencode(".png", deep[..., 0])[1].tobytes(),
-        "deep.tif": cv2.imencode(".tif", deep)[1].tobytes(),
-        "pixel.png": encoded(photo.crop((0, 0, 1, 1)), "PNG"),
-        "wide.png": encoded(Image.new("RGB", (30_000, 1)), "PNG"),
-        "high.jpg": encoded(Image.new("RGB", (2, 30_000)), "JPEG"),
-    }
-    for mode in ("1", "L", "LA", "P", "RGBA"):
-        images[f"{mode}.png"] = encoded(photo.convert(mode), "PNG")
-    return images
-
-
 BYTES = st.integers(0, 255)
-
-
-SOUND = sound_images()
 
 
 def look(path: Path, whole: bool = False) -> None:

@@ -1,24 +1,16 @@
-"""Images, layouts, samples and the order they come in."""
+"""Which files are partners, in each packing of each public data set."""
 
 import os
 
 import numpy as np
 import pytest
-import skimage.data
-from PIL import Image
+from album import CHELSEA, save_image, write
 
 from data.datasets import PairedImages
 from data.images import write_image
 from data.layouts import find_pairs, pair_folders
 from data.survey import check_pairs
 from utils.errors import InputError
-
-CHELSEA = skimage.data.chelsea()
-
-
-def saved(path, image, **options):
-    Image.fromarray(image).save(path, **options)
-    return path
 
 
 def test_reside_pairs_many_inputs_with_one_target(reside):
@@ -32,8 +24,8 @@ def test_reside_as_published_and_other_spellings(reside):
     (reside / "train" / "gt").rename(reside / "train" / "Clear")
     (reside / "train" / "hazy").rename(reside / "train" / "HAZY")
     assert len(find_pairs(reside / "train", "reside")) == 5
-    saved(reside / "test" / "hazy" / "0001_0.8_0.2.jpg", CHELSEA)
-    saved(reside / "test" / "gt" / "0001.png", CHELSEA)
+    save_image(reside / "test" / "hazy" / "0001_0.8_0.2.jpg", CHELSEA)
+    save_image(reside / "test" / "gt" / "0001.png", CHELSEA)
     assert len(find_pairs(reside / "test", "reside")) == 3
 
 
@@ -61,7 +53,7 @@ def test_what_is_wrong_with_a_folder_is_named(reside):
         find_pairs(train, "mine")
     with pytest.raises(InputError, match=r"no input images found; layout 'plain' expects input/\{id\}"):
         find_pairs(train, "plain")
-    saved(train / "gt" / "10.jpg", CHELSEA)
+    save_image(train / "gt" / "10.jpg", CHELSEA)
     with pytest.raises(InputError, match=r"found twice: .*10.jpg and .*10.png"):
         find_pairs(train, "reside")
     (train / "gt" / "10.jpg").unlink()
@@ -71,15 +63,6 @@ def test_what_is_wrong_with_a_folder_is_named(reside):
     (train / "hazy" / "12_1.png").unlink()
     with pytest.raises(InputError, match=r"1 target image without an input: .*13.png"):
         find_pairs(train, "reside")
-
-
-PICTURE = np.full((4, 6, 3), 99, np.uint8)
-
-
-def write(root, *names, image=PICTURE):
-    for name in names:
-        write_image(root / name, image)
-    return root
 
 
 # layout, inputs, and the target of each

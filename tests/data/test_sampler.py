@@ -1,33 +1,18 @@
-"""Images, layouts, samples and the order they come in."""
+"""The order of the samples: per epoch, entered in the middle, shared between processes."""
 
 import numpy as np
 import pytest
-import torch
+from conftest import assert_same_batches, batches
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.datasets import train_loader
 from data.layouts import find_pairs
 from data.sampler import EpochSampler
 
 
-def loading(pairs, num_workers):
-    sampler = EpochSampler(len(pairs), batch_size=2, seed=5)
-    return train_loader(pairs, (64, 64), sampler, seed=5, num_workers=num_workers), sampler
-
-
-def batches(loader, sampler, epoch, batch=0):
-    sampler.set_position(epoch, batch * sampler.batch_size)
-    return [(batch["name"], batch["input"], batch["target"]) for batch in loader]
-
-
 def test_an_epoch_can_be_entered_in_the_middle(reside):
     pairs = find_pairs(reside / "train", "reside")
-    loader, sampler = loading(pairs, 0)
-    whole = batches(loader, sampler, epoch=2)
-    rest = batches(loader, sampler, epoch=2, batch=1)
-    assert [names for names, *_ in rest] == [names for names, *_ in whole[1:]]
-    assert all(torch.equal(a[1], b[1]) for a, b in zip(rest, whole[1:], strict=True))
+    assert_same_batches(batches(pairs, [2], start=1), batches(pairs, [2])[1:])
 
 
 def test_orders_differ_between_epochs_and_seeds():

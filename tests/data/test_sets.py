@@ -1,21 +1,13 @@
-"""Which files are partners, in each packing of each public data set."""
+"""The sets of a configuration: folders, splits by number or list, optional sets, subsets."""
 
 import numpy as np
 import pytest
+from album import write
 
-from data.images import write_image
 from data.layouts import find_pairs
 from data.sets import pairs_of_set, pairs_of_sets, resolve_folder, select_listed, select_numbered, subset_positions
 from utils.config import SetConfig, SubsetConfig, TestSetConfig
 from utils.errors import InputError
-
-PICTURE = np.full((4, 6, 3), 99, np.uint8)
-
-
-def write(root, *names, image=PICTURE):
-    for name in names:
-        write_image(root / name, image)
-    return root
 
 
 def test_folders_in_any_case_and_the_first_that_is_there(tmp_path):

@@ -1,9 +1,10 @@
-"""Images, layouts, samples and the order they come in."""
+"""Sizes, damage and shared scenes, found before a run."""
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
+from album import CHELSEA, save_image
 from PIL import Image
 
 from data.images import write_image
@@ -11,17 +12,10 @@ from data.layouts import find_pairs
 from data.survey import check_pairs, image_hash
 from utils.errors import InputError
 
-CHELSEA = skimage.data.chelsea()
-
-
-def saved(path, image, **options):
-    Image.fromarray(image).save(path, **options)
-    return path
-
 
 def test_sizes_and_broken_images_are_found_before_training(reside):
     pairs = find_pairs(reside / "train", "reside")
-    saved(reside / "train" / "gt" / "12.png", CHELSEA)
+    save_image(reside / "train" / "gt" / "12.png", CHELSEA)
     with pytest.raises(InputError, match=r"1 pair of different size: .*12_1.png \(100x70\) and .*12.png \(451x300\)"):
         check_pairs(pairs)
     (reside / "train" / "hazy" / "10_2.png").write_bytes(b"")

@@ -1,29 +1,12 @@
-"""Images, layouts, samples and the order they come in."""
+"""Crops and flips against torchvision's on whole images."""
 
 import numpy as np
 import pytest
-import skimage.data
 import torch
-from torchvision import tv_tensors
-from torchvision.transforms import v2
+from album import CHELSEA
+from conftest import drawn_by_torchvision
 
-from data.sampler import derived_seed
 from data.transforms import PairedCropFlip, to_tensor
-from utils.padding import extend
-
-CHELSEA = skimage.data.chelsea()
-
-
-def drawn_by_torchvision(input, target, size, seed):
-    """Whole images converted, then cropped and flipped by torchvision: what PairedCropFlip must equal."""
-    pair = []
-    for image in (input, target):
-        whole = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1) / np.iinfo(image.dtype).max
-        height, width = (max(have, want) for have, want in zip(whole.shape[-2:], size, strict=True))
-        pair.append(tv_tensors.Image(extend(whole, height, width)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(*seed))
-        return v2.Compose([v2.RandomCrop(size), v2.RandomHorizontalFlip(0.5)])(*pair)
 
 
 @pytest.mark.parametrize(

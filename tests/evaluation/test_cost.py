@@ -1,4 +1,4 @@
-"""The network against the reference values, and what the paper's switches change."""
+"""Multiply-accumulates as published."""
 
 import pytest
 import torch

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 import torchvision
-from conftest import REFERENCE, assert_refused, command_of, run_to_the_end
+from conftest import REFERENCE, assert_refused, command_of, run_process
 
 from evaluation.perceptual import load_lpips
 
@@ -24,7 +24,7 @@ def score(released_file, tmp_path):
     def run(**environment):
         folders = ["--input", tmp_path / "input", "--target", tmp_path / "target", "--output", tmp_path / "out"]
         command = command_of("test.py", "--weights", released_file, *folders, "--lpips")
-        return run_to_the_end(command | {"env": command["env"] | OFFLINE | environment})
+        return run_process(command | {"env": command["env"] | OFFLINE | environment})
 
     return run
 

@@ -1,93 +1,20 @@
 """restore.py as a user runs it, on files of every kind."""
 
-import os
 import signal
-import struct
 import subprocess
 import time
-import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import skimage.data
-import tifffile
 import torch
+from album import DEEP, EXPOSURE, HEIGHT, MAKER, PHOTO, PROFILE, WIDTH
 from conftest import assert_refused, command_of, run_script
-from PIL import Image, ImageCms
+from PIL import Image
 
 from inference import Restorer
 from inference.photo_files import read_photograph
 from inference.video import VideoReader, VideoWriter
-
-WIDTH, HEIGHT = 100, 70
-
-
-PHOTO = cv2.resize(skimage.data.astronaut(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-
-
-DEEP = PHOTO.astype(np.uint16) * 257 + 13
-
-
-ALPHA = np.linspace(1, 255, WIDTH).astype(np.uint8)[None].repeat(HEIGHT, 0)
-
-
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
-
-
-MAKER, EXPOSURE = 271, 33434
-
-
-def turned_exif() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112], exif[MAKER] = 6, "Maker"
-    exif.get_ifd(0x8769)[EXPOSURE] = 0.01
-    return exif
-
-
-def png_of(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size that its content does not have."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-def write_album(root: Path) -> None:
-    """Sound images of every kind, some in subfolders."""
-    (root / "sub" / "deep").mkdir(parents=True)
-    photo = Image.fromarray(PHOTO)
-    photo.save(root / "turned.jpg", exif=turned_exif(), icc_profile=PROFILE, dpi=(300, 300), xmp=XMP, quality=100)
-    photo.save(root / "turned.tif", exif=turned_exif(), icc_profile=PROFILE, compression="tiff_lzw")
-    photo.save(root / "turned.webp", exif=turned_exif(), lossless=True)
-    photo.save(root / "plain.png", icc_profile=PROFILE, dpi=(300, 300))
-    photo.save(root / "plain.bmp")
-    photo.quantize(32).save(root / "palette.png")
-    photo.convert("L").save(root / "sub" / "grey.jpg")
-    photo.convert("L").save(root / "grey.png")
-    photo.convert("1").save(root / "bits.png")
-    photo.convert("CMYK").save(root / "sub" / "deep" / "cmyk.jpg")
-    for suffix in ("png", "tif", "webp"):
-        Image.fromarray(np.dstack([PHOTO, ALPHA])).save(
-            root / f"alpha.{suffix}", **({"lossless": True} if suffix == "webp" else {})
-        )
-    Image.fromarray(np.dstack([PHOTO[..., 1], ALPHA])).save(root / "grey_alpha.png")
-    cv2.imwrite(str(root / "deep.png"), DEEP[..., ::-1])
-    cv2.imwrite(str(root / "deep_grey.png"), DEEP[..., 1])
-    cv2.imwrite(str(root / "deep_alpha.png"), np.dstack([DEEP[..., ::-1], DEEP[..., 1]]))
-    options = {"photometric": "rgb", "iccprofile": PROFILE, "description": "by hand", "metadata": None}
-    tifffile.imwrite(root / "deep.tif", DEEP, **options)
-    tifffile.imwrite(root / "deep_turned.tif", DEEP, photometric="rgb", extratags=[(0x0112, "H", 1, 6, True)])
-    tifffile.imwrite(root / "deep_grey.tif", DEEP[..., 1])
-    cv2.imwrite(str(root / "pixel.png"), PHOTO[:1, :1])
-    cv2.imwrite(str(root / "wide.png"), PHOTO[:2].repeat(300, axis=1))
-
 
 PROBLEMS = {
     "bomb.png": "more than 500 megapixels",
@@ -101,29 +28,6 @@ PROBLEMS = {
     "float.tif": "not",
     "text.mp4": "not a video",
 }
-
-
-def write_problems(root: Path, album: Path) -> None:
-    for cut, whole in (("cut.jpg", "turned.jpg"), ("cut.png", "plain.png"), ("cut_deep.png", "deep.png")):
-        content = (album / whole).read_bytes()
-        (root / cut).write_bytes(content[: len(content) // 2])
-    (root / "bomb.png").write_bytes(png_of(60_000, 60_000))
-    (root / "empty.png").touch()
-    for name in ("text.png", "text.mp4"):
-        (root / name).write_text("not what it is called")
-    (root / "folder.png").mkdir()
-    os.mkfifo(root / "pipe.png")
-    tifffile.imwrite(root / "float.tif", PHOTO.astype(np.float32), photometric="rgb")
-
-
-@pytest.fixture(scope="module")
-def album(small_weights, tmp_path_factory):
-    """Input and output folder of a run over sound and broken images, and the run."""
-    root = tmp_path_factory.mktemp("album")
-    write_album(root / "in")
-    write_problems(root / "in", root / "in")
-    result = run_script("restore.py", "--weights", small_weights, "--input", root / "in", "--output", root / "out")
-    return root / "in", root / "out", result
 
 
 def test_every_broken_image_is_named_and_the_rest_goes_on(album):

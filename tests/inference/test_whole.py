@@ -1,11 +1,12 @@
-"""Restoring images of any size."""
+"""Restoring images of any size, as a whole and in tiles."""
 
+import sys
 import weakref
 
-import cv2
 import pytest
-import skimage.data
 import torch
+from album import photo_tensor
+from conftest import awake, in_little_memory, psnr
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.whole import LARGEST_TENSOR, restore
@@ -16,12 +17,7 @@ from utils.padding import extend
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = IRNeXt(num_blocks=1, channels=8)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("modulation", "_weight")):
-                parameter.normal_(std=0.3)  # an attention that does something
-    return model.eval()
+    return awake(IRNeXt(num_blocks=1, channels=8))
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (3, 200), (31, 33), (64, 64), (65, 64), (100, 130)])
@@ -41,40 +37,14 @@ def test_sizes_that_fit_are_not_padded(model):
     torch.testing.assert_close(restore(model, image), model(image)[-1].clamp(0, 1).detach())
 
 
-def awake(model: IRNeXt, seed: int = 0) -> IRNeXt:
-    """With attention that does something, and batch norm with statistics of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith(("modulation", "filtered_weight", "identity_weight")):
-                value.copy_(0.5 * torch.randn(value.shape, generator=generator))
-        for name, value in model.named_buffers():
-            if name.endswith("running_mean"):
-                value.copy_(0.1 * torch.randn(value.shape, generator=generator))
-    return model.eval()
-
-
-def photograph(height: int, width: int) -> torch.Tensor:
-    image = cv2.resize(skimage.data.coffee(), (width, height), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(image).permute(2, 0, 1)[None] / 255
-
-
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    return -10 * torch.log10((a - b).square().mean()).item()
-
-
-def test_any_size_in_tiles_and_in_batches():
-    torch.manual_seed(0)
-    model = awake(IRNeXt(num_blocks=1, channels=8))
+def test_any_size_in_tiles_and_in_batches(model):
     for height, width in ((1, 1), (70, 300), (3, 131)):
-        image = torch.cat([photograph(height, width), photograph(height, width).flip(1)])
+        image = torch.cat([photo_tensor(height, width), photo_tensor(height, width).flip(1)])
         assert psnr(restore(model, image, tile=64), restore(model, image)) > 90
 
 
-def test_self_ensemble_is_the_mean_of_the_eight_views():
-    torch.manual_seed(0)
-    model = awake(IRNeXt(num_blocks=1, channels=8))
-    image = photograph(40, 70)
+def test_self_ensemble_is_the_mean_of_the_eight_views(model):
+    image = photo_tensor(40, 70)
     seen = []
     ensemble = restore(model, image, self_ensemble=True, progress=seen.append)
     views = []
@@ -111,7 +81,7 @@ def test_the_largest_tensor_is_known(channels, mean_window):
 
 
 def test_images_beyond_32_bit_indices_go_in_tiles_at_once(model, monkeypatch):
-    image = photograph(64, 96)
+    image = photo_tensor(64, 96)
     calls = []
 
     def network(x: torch.Tensor) -> list[torch.Tensor]:
@@ -136,6 +106,12 @@ def test_cached_memory_is_released_when_the_failed_tensors_are_gone(model, monke
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(seen[0]() is None))
-    image = photograph(64, 96)
+    image = photo_tensor(64, 96)
     assert psnr(restore(model, image, network=network), restore(model, image)) > 90
     assert seen[1] is True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_an_image_too_large_for_the_memory_is_restored_in_tiles():
+    accuracy, _ = in_little_memory("restore(model, image)")
+    assert accuracy > 90

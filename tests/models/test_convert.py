@@ -1,21 +1,13 @@
-"""Weights files: which are read, which are refused, and with what words."""
+"""Weights converted there and back."""
 
 import pytest
 import safetensors.torch
 import torch
-from conftest import assert_refused, released_state_dict, run_script
+from conftest import ABLATION, assert_refused, released_state_dict, run_script, save_model
 
 from models import build_model, load_model
 from models.convert import convert
-from utils.checkpoint_files import save_checkpoint
 from utils.errors import InputError
-
-OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
-
-
-def saved(path, model, **more):
-    save_checkpoint(path, {"model": model.state_dict(), "model_config": OPTIONS, **more})
-    return path
 
 
 def test_conversion_there_and_back_keeps_the_network(tmp_path, released_file, small_weights):
@@ -41,7 +33,7 @@ def test_the_depth_and_the_local_mean_survive_conversion(tmp_path):
 
 
 def test_conversion_that_cannot_be_is_refused(tmp_path):
-    ablation = saved(tmp_path / "ablation.pt", build_model(**OPTIONS))
+    ablation = save_model(tmp_path / "ablation.pt", build_model(**ABLATION))
     with pytest.raises(InputError, match="cannot describe this network"):
         convert(ablation, tmp_path / "ablation.pkl")
     assert_refused(run_script("-m models.convert", ablation, tmp_path / "a.zip"), "a.zip", ".safetensors")

@@ -1,4 +1,4 @@
-"""The network against the reference values, and what the paper's switches change."""
+"""The network against the reference values and its textbook formulation: values, memory, structure."""
 
 import copy
 
@@ -18,11 +18,6 @@ from benchmarks.speed import with_random_attention
 from benchmarks.textbook import TextbookIRNeXt
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_model, load_weights
-
-
-@pytest.fixture(scope="module")
-def golden():
-    return np.load(REFERENCE / "irnext_n4.npz")
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -90,12 +85,6 @@ def test_sizes_that_do_not_fit_are_named(shape):
 def test_wrong_options_are_named(options):
     with pytest.raises(ValueError, match=next(iter(options)).replace("name", "unknown model")):
         build_model(**options)
-
-
-@pytest.fixture
-def small():
-    torch.manual_seed(0)
-    return with_random_attention(build_model(num_blocks=2, channels=16))
 
 
 @pytest.mark.parametrize("options", [{}, {"mean_window": 120 / 256}, {"frequency_modulation": False}])

@@ -1,30 +1,11 @@
-"""The network against the reference values, and what the paper's switches change."""
+"""The attention and its parts against their equations."""
 
 import pytest
 import torch
 
-from benchmarks.speed import with_random_attention
+from benchmarks.textbook import TextbookAttention
 from inference.tiled import TiledForward
-from models import build_model
 from models.layers import BatchNorm, LocalAttentionModule, depthwise_conv, reflect_by_slices, window_mean
-
-
-def textbook_attention(module: LocalAttentionModule, x: torch.Tensor) -> torch.Tensor:
-    """The attention as the equations have it, one neighbour of each pixel after the other, in float64."""
-    n, c, height, width = x.shape
-    mean = x.mean((2, 3), keepdim=True)
-    taps = module.predict_filter(mean).view(n, module.groups, 9)
-    taps = taps.repeat_interleave(c // module.groups, dim=1)
-    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
-    filtered = torch.zeros_like(x)
-    for index in range(9):
-        row, column = divmod(index, 3)
-        filtered += taps[:, :, index, None, None] * padded[:, :, row : row + height, column : column + width]
-    w, a, b = (
-        parameter[:, None, None] for parameter in (module.modulation, module.filtered_weight, module.identity_weight)
-    )
-    low = mean if module.mean_window is None else window_mean(x, module.mean_window)
-    return a * ((w + 1) * filtered - w * low) + (b + 1) * x
 
 
 @pytest.mark.parametrize("mean_window", [None, 120 / 256])
@@ -34,11 +15,10 @@ def test_attention_equals_its_equations_forward_and_backward(mean_window):
     for parameter in (module.modulation, module.filtered_weight, module.identity_weight):
         torch.nn.init.normal_(parameter)
     x = torch.randn(3, 16, 9, 13, dtype=torch.float64, requires_grad=True)
-    wanted = [x, *module.parameters()]
-    ours = torch.autograd.grad(module(x).square().sum(), wanted)
-    textbook = torch.autograd.grad(textbook_attention(module, x).square().sum(), wanted)
-    torch.testing.assert_close(module(x), textbook_attention(module, x))
-    torch.testing.assert_close(ours, textbook)
+    outputs = [attention(x) for attention in (module, TextbookAttention(module))]
+    torch.testing.assert_close(*outputs)
+    gradients = [torch.autograd.grad(output.square().sum(), [x, *module.parameters()]) for output in outputs]
+    torch.testing.assert_close(*gradients)
 
 
 def test_attention_starts_as_the_identity():
@@ -86,12 +66,6 @@ def test_depthwise_conv_uses_each_images_own_filter():
     filtered = depthwise_conv(x, kernel)
     torch.testing.assert_close(filtered[0], x[0])
     torch.testing.assert_close(filtered[1], x[1][..., [1, 0, 1]])
-
-
-@pytest.fixture
-def small():
-    torch.manual_seed(0)
-    return with_random_attention(build_model(num_blocks=2, channels=16))
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -1,4 +1,4 @@
-"""The network against the reference values, and what the paper's switches change."""
+"""The released names."""
 
 from conftest import released_state_dict
 

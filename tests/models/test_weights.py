@@ -6,32 +6,24 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
-from conftest import formula_images, released_state_dict
+from conftest import ABLATION, formula_images, released_state_dict, save_model
 
 from models import IRNeXt, build_model, load_model, load_weights
 from models.convert import convert
 from models.weights import save_weights
-from utils.checkpoint_files import save_checkpoint
 from utils.errors import InputError
-
-OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
-
-
-def saved(path, model, **more):
-    save_checkpoint(path, {"model": model.state_dict(), "model_config": OPTIONS, **more})
-    return path
 
 
 def test_own_checkpoint_says_which_model_it_holds(tmp_path):
-    model = build_model(**OPTIONS)
-    loaded = load_model(saved(tmp_path / "last.pt", model))
+    model = build_model(**ABLATION)
+    loaded = load_model(save_model(tmp_path / "last.pt", model))
     assert loaded.size_multiple == 16
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
 def test_the_moving_average_is_what_is_evaluated(tmp_path):
-    model, average = build_model(**OPTIONS), torch.optim.swa_utils.AveragedModel(build_model(**OPTIONS))
-    loaded = load_model(saved(tmp_path / "last.pt", model, ema=average.state_dict()))
+    model, average = build_model(**ABLATION), torch.optim.swa_utils.AveragedModel(build_model(**ABLATION))
+    loaded = load_model(save_model(tmp_path / "last.pt", model, ema=average.state_dict()))
     assert torch.equal(loaded.embed.weight, average.module.embed.weight)
     assert not torch.equal(loaded.embed.weight, model.embed.weight)
 
@@ -82,7 +74,7 @@ def test_a_file_with_a_payload_is_refused_and_does_not_run(tmp_path, writer, wor
 
 
 def test_files_that_are_no_weights_are_named(tmp_path):
-    whole = saved(tmp_path / "whole.pt", build_model(**OPTIONS)).read_bytes()
+    whole = save_model(tmp_path / "whole.pt", build_model(**ABLATION)).read_bytes()
     contents = {
         "text.pt": b"not a checkpoint",
         "empty.pt": b"",
@@ -104,7 +96,7 @@ def test_files_that_are_no_weights_are_named(tmp_path):
 
 
 def test_weights_of_another_network_are_named(tmp_path):
-    path = saved(tmp_path / "w.pt", build_model(**OPTIONS))
+    path = save_model(tmp_path / "w.pt", build_model(**ABLATION))
     with pytest.raises(
         InputError, match=r"w.pt: weights of another network: .* missing \(decoder.*of a different shape"
     ):
@@ -120,7 +112,7 @@ def test_weights_of_another_network_are_named(tmp_path):
 
 
 def test_safetensors_that_are_no_weights_are_named(tmp_path):
-    convert(saved(tmp_path / "own.pt", build_model(**OPTIONS)), tmp_path / "own.safetensors")
+    convert(save_model(tmp_path / "own.pt", build_model(**ABLATION)), tmp_path / "own.safetensors")
     whole = (tmp_path / "own.safetensors").read_bytes()
     for name, content in {"cut": whole[:-100], "head": whole[:100], "text": b"hello", "empty": b""}.items():
         (tmp_path / f"{name}.safetensors").write_bytes(content)
@@ -128,9 +120,9 @@ def test_safetensors_that_are_no_weights_are_named(tmp_path):
             load_model(tmp_path / f"{name}.safetensors")
     with pytest.raises(InputError, match="no such weights file"):
         load_model(tmp_path / "gone.safetensors")
-    weights = build_model(**OPTIONS).state_dict()
+    weights = build_model(**ABLATION).state_dict()
     weights["embed.weight"].fill_(float("nan"))
-    save_weights(tmp_path / "own.safetensors", weights, OPTIONS)
+    save_weights(tmp_path / "own.safetensors", weights, ABLATION)
     with pytest.raises(InputError, match="not finite"):
         load_model(tmp_path / "own.safetensors")
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")

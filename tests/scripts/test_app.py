@@ -9,20 +9,16 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import skimage.data
 import torch
+from album import PHOTO, PROFILE
 from conftest import assert_refused, command_of, run_script
-from PIL import Image, ImageCms
+from PIL import Image
 
 from app import find_weights
 from inference import Restorer
 from utils.errors import InputError
-
-PHOTO = cv2.resize(skimage.data.astronaut(), (100, 70), interpolation=cv2.INTER_AREA)
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 

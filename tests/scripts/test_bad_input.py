@@ -1,69 +1,17 @@
-"""Whatever a user may hand in: it is used, or refused in one line by ``InputError``; never another exception."""
+"""Odd names, links and outputs through the real scripts: used, or refused in one line."""
 
-import io
 import json
 import os
 
-import cv2
 import numpy as np
 import pytest
-import tifffile
+from album import PIXELS, SOUND
 from conftest import ROOT, TINY, assert_refused, run_script, train_tiny
-from PIL import Image
 
 from data.datasets import evaluation_loader, train_loader
 from data.images import write_image
 from data.layouts import find_pairs, pair_folders
 from data.sampler import EpochSampler
-
-RNG = np.random.default_rng(0)
-
-
-PIXELS = RNG.integers(0, 256, (12, 17, 3), np.uint8)
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return content.getvalue()
-
-
-def sound_images() -> dict[str, bytes]:
-    """Every kind of image that cameras, scanners and programs write."""
-    photo = Image.fromarray(PIXELS)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    deep = PIXELS.astype(np.uint16) * 257
-    pages = io.BytesIO()
-    tifffile.imwrite(pages, np.stack([PIXELS, PIXELS]), photometric="rgb")
-    images = {
-        "rgb.png": encoded(photo, "PNG"),
-        "rgb.jpg": encoded(photo, "JPEG"),
-        "progressive.jpg": encoded(photo, "JPEG", progressive=True),
-        "turned.jpg": encoded(photo, "JPEG", exif=turned),
-        "turned.png": encoded(photo, "PNG", exif=turned),
-        "turned.tif": encoded(photo, "TIFF", exif=turned),
-        "turned.webp": encoded(photo, "WEBP", exif=turned),
-        "cmyk.jpg": encoded(photo.convert("CMYK"), "JPEG"),
-        "grey.jpg": encoded(photo.convert("L"), "JPEG"),
-        "lzw.tif": encoded(photo, "TIFF", compression="tiff_lzw"),
-        "pages.tif": pages.getvalue(),
-        "rgb.bmp": encoded(photo, "BMP"),
-        "lossless.webp": encoded(photo, "WEBP", lossless=True),
-        "deep.png": cv2.imencode(".png", deep)[1].tobytes(),
-        "deep_grey.png": cv2.imencode(".png", deep[..., 0])[1].tobytes(),
-        "deep.tif": cv2.imencode(".tif", deep)[1].tobytes(),
-        "pixel.png": encoded(photo.crop((0, 0, 1, 1)), "PNG"),
-        "wide.png": encoded(Image.new("RGB", (30_000, 1)), "PNG"),
-        "high.jpg": encoded(Image.new("RGB", (2, 30_000)), "JPEG"),
-    }
-    for mode in ("1", "L", "LA", "P", "RGBA"):
-        images[f"{mode}.png"] = encoded(photo.convert(mode), "PNG")
-    return images
-
-
-SOUND = sound_images()
-
 
 NAMES = [
     "with space",

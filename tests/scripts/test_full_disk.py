@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped or find their checkpoint damaged, against one that never stopped."""
+"""Disks that are full: a limit on the size of files stands for them."""
 
 import resource
 import signal
@@ -10,8 +10,8 @@ from conftest import (
     assert_same_run,
     command_of,
     kill_when,
+    run_process,
     run_script,
-    run_to_the_end,
     tiny_training,
     train_tiny,
     weights_of,
@@ -40,11 +40,11 @@ def test_a_full_disk_loses_nothing(reside, tmp_path):
     last = output / "checkpoints" / "last.pt"
     before, size = last.read_bytes(), last.stat().st_size
     resume = tiny_training(reside, output, "--train.epochs=2", "--resume=auto")
-    assert_refused(run_to_the_end(limited(resume, size // 2)), last)
+    assert_refused(run_process(limited(resume, size // 2)), last)
     assert last.read_bytes() == before
     assert not list(last.parent.glob("*.tmp"))
-    assert_refused(run_to_the_end(limited(resume, size + 200_000)), output, "File too large")
-    assert_refused(run_to_the_end(limited(resume, 500)), output / "config.yaml", "File too large")
+    assert_refused(run_process(limited(resume, size + 200_000)), output, "File too large")
+    assert_refused(run_process(limited(resume, 500)), output / "config.yaml", "File too large")
     assert train_tiny(reside, output, "--train.epochs=2", "--resume=auto").returncode == 0
     assert_same_run(weights_of(output), weights_of(tmp_path / "whole"))
 
@@ -60,7 +60,7 @@ def test_a_full_disk_leaves_no_half_result(reside, small_weights, tmp_path):
         assert run_script(script, *command).returncode == 0
         before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
         again = command_of(script, *command, *(["--overwrite"] if script == "restore.py" else []))
-        refused = run_to_the_end(limited(again, 100))
+        refused = run_process(limited(again, 100))
         assert refused.returncode == 2
         (line,) = refused.stderr.splitlines()
         assert line.startswith(f"error: {output}")

@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from conftest import ROOT, TINY, assert_refused, command_of, run_script, run_to_the_end, weights_of
+from conftest import ROOT, TINY, assert_refused, run_script, weights_of
 from shapes import RAIN_SETS, SHAPES, write_shape
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -147,7 +147,7 @@ data:
   test:
     mine: {{folder: hide, layout: ["input/{{id}}fromGOPR0950", "target/{{id}}fromGOPR0950"], protocol: y}}
 """)
-    result = run_to_the_end(command_of("train.py", "--config", own, "--output", tmp_path / "run", *TINY))
+    result = run_script("train.py", "--config", own, "--output", tmp_path / "run", *TINY)
     assert result.returncode == 0, result.stderr
     assert "mine" in (tmp_path / "run" / "config.yaml").read_text()
 

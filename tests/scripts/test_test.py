@@ -1,32 +1,26 @@
-"""restore.py as a user runs it, on files of every kind."""
+"""test.py as a user runs it."""
 
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import skimage.data
 import torch
+from album import PHOTO, damage
 from conftest import (
+    ITS,
     REFERENCE,
-    ROOT,
     assert_refused,
+    errors_of,
+    run_parallel,
     run_script,
-    train_tiny,
     weights_of,
-    write_reside,
 )
 
 from data.images import read_image, write_image
 from inference import Restorer
-
-WIDTH, HEIGHT = 100, 70
-
-
-PHOTO = cv2.resize(skimage.data.astronaut(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
 def test_scores_of_the_self_ensemble(small_weights, tmp_path):
@@ -43,23 +37,8 @@ def test_scores_of_the_self_ensemble(small_weights, tmp_path):
     assert scores["restored"]["psnr"] == pytest.approx(-10 * torch.log10(error).item(), abs=1e-3)
 
 
-TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2"
-
-
-def damage(path: Path) -> Path:
-    """Spoil what is between the header and the end, so that only decoding tells."""
-    content = bytearray(path.read_bytes())
-    content[60:2000] = bytes(1940)
-    path.write_bytes(content)
-    return path
-
-
-def errors_of(result) -> list[str]:
-    return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-
-
-@pytest.mark.parametrize("script", ["test.py", f"{TORCHRUN} test.py"])
-def test_the_rest_of_a_set_is_scored(reside, small_weights, tmp_path, script):
+@pytest.mark.parametrize("run", [run_script, run_parallel])
+def test_the_rest_of_a_set_is_scored(reside, small_weights, tmp_path, run):
     for name in "abcdef":
         for side, number in (("in", "20_1"), ("gt", "20_2")):
             write_image(tmp_path / side / f"{name}.png", read_image(reside / "test" / "hazy" / f"{number}.png"))
@@ -68,8 +47,8 @@ def test_the_rest_of_a_set_is_scored(reside, small_weights, tmp_path, script):
     cut.write_bytes(cut.read_bytes()[:-100])
     write_image(tmp_path / "gt" / "e.png", read_image(tmp_path / "gt" / "a.png")[:-1])
     folders = ["--input", tmp_path / "in", "--target", tmp_path / "gt", "--output", tmp_path / "out"]
-    result = run_script(script, "--weights", small_weights, *folders, "--save-images")
-    if script == "test.py":
+    result = run("test.py", "--weights", small_weights, *folders, "--save-images")
+    if run is run_script:
         assert result.returncode == 2
     errors = errors_of(result)
     assert [error.split(": ")[1] for error in errors] == [
@@ -99,18 +78,6 @@ def test_a_set_without_an_image_is_an_error(reside, small_weights, tmp_path):
     assert "none of its 2 images" in whole_set
     assert "no image could be scored" in nothing
     assert not (tmp_path / "out" / "metrics.json").exists()
-
-
-ITS = ROOT / "configs" / "dehazing_its.yaml"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A data set, and the folder of a finished run on it."""
-    root = write_reside(tmp_path_factory.mktemp("trained") / "reside")
-    result = train_tiny(root, root / "run")
-    assert result.returncode == 0, result.stderr
-    return root, root / "run", result
 
 
 def test_the_best_checkpoint_scores_what_training_said(trained, tmp_path):

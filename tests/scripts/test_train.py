@@ -1,4 +1,4 @@
-"""train.py and test.py as a user runs them."""
+"""train.py as a user runs it."""
 
 import json
 
@@ -7,19 +7,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, assert_refused, assert_same_run, run_script, train_tiny, weights_of, write_reside
+from conftest import ITS, assert_refused, assert_same_run, run_script, train_tiny, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-ITS = ROOT / "configs" / "dehazing_its.yaml"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A data set, and the folder of a finished run on it."""
-    root = write_reside(tmp_path_factory.mktemp("trained") / "reside")
-    result = train_tiny(root, root / "run")
-    assert result.returncode == 0, result.stderr
-    return root, root / "run", result
 
 
 def test_training_leaves_everything_a_run_needs(trained):
@@ -87,7 +76,7 @@ def test_a_cache_does_not_change_the_run_whether_it_can_be_written_or_not(traine
     (tmp_path / "file").touch()
     result = train_tiny(root, tmp_path / "uncached", "--data.cache", tmp_path / "file" / "cache")
     assert result.stderr.splitlines() == [
-        f"data.cache: {tmp_path / 'file' / 'cache'}: Not a directory; what is not in it is decoded each time"
+        f"data.cache: {tmp_path / 'file' / 'cache'}: Not a directory; images that are not cached yet are decoded on every access"
     ]
     assert_same_run(weights_of(tmp_path / "uncached"), weights_of(output))
 
@@ -163,7 +152,9 @@ def test_a_run_is_never_overwritten(trained):
     root, output, _ = trained
     before = (output / "checkpoints" / "last.pt").read_bytes()
     assert_refused(train_tiny(root, output), output, "--resume auto")
-    assert_refused(train_tiny(root, output, "--resume", "auto", "--model.channels", "16"), "last.pt", "other settings")
+    assert_refused(
+        train_tiny(root, output, "--resume", "auto", "--model.channels", "16"), "model.channels was 8 and is now 16"
+    )
     assert (output / "checkpoints" / "last.pt").read_bytes() == before
 
 

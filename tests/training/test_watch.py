@@ -1,44 +1,48 @@
-"""The cache of decoded images, and the clock that shows what waiting for data costs."""
-
-import time
+"""Waiting for data, skipped steps and runs that diverge."""
 
 import numpy as np
 import pytest
 import torch
-from conftest import assert_refused, train_tiny, weights_of
+from conftest import SMALL, assert_refused, save_model, train_tiny, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.data import DataLoader, Dataset
 
 from data.images import write_image
 from models import build_model
 from training.watch import TimedLoader
-from utils.checkpoint_files import save_checkpoint
 
 
-class Slow(Dataset):
-    """Eight samples of 0.02 s each."""
+class Clock:
+    """Stands for the ``time`` of a module; runs only when it is moved."""
 
-    def __len__(self):
-        return 8
+    def __init__(self) -> None:
+        self.seconds = 0.0
 
-    def __getitem__(self, index):
-        time.sleep(0.02)
-        return index
+    def perf_counter(self) -> float:
+        return self.seconds
 
 
-def test_only_the_wait_for_a_batch_is_counted():
-    batches = TimedLoader(DataLoader(Slow(), batch_size=2))
-    for epoch in range(2):
-        assert [batch.tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]], epoch
-    waited = batches.take()
-    assert waited >= 0.32
+def test_only_the_wait_for_a_batch_is_counted(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("training.watch.time", clock)
+
+    def loader():
+        clock.seconds += 5  # starting the workers
+        for batch in range(4):
+            clock.seconds += 2
+            yield batch
+
+    class Epochs:
+        def __iter__(self):
+            return loader()
+
+    batches = TimedLoader(Epochs())
+    for _ in range(2):
+        assert list(batches) == [0, 1, 2, 3]
+    assert batches.take() == 2 * (5 + 4 * 2)
     assert batches.take() == 0
     for _ in batches:
-        time.sleep(0.2)
-    assert 0.16 <= batches.take() < 0.7
-
-
-OPTIONS = {"name": "irnext", "num_blocks": 1, "channels": 8}
+        clock.seconds += 100  # the training step
+    assert batches.take() == 5 + 4 * 2
 
 
 BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
@@ -48,14 +52,13 @@ BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
 def overflowing(tmp_path):
     """Weights with which black images stay finite and white ones do not: they are multiplied beyond float32."""
     torch.manual_seed(0)
-    model = build_model(**OPTIONS)
+    model = build_model(**SMALL)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
         model.embed.weight.fill_(3e38)
-    save_checkpoint(tmp_path / "overflowing.pt", {"model": model.state_dict(), "model_config": OPTIONS})
-    return tmp_path / "overflowing.pt"
+    return save_model(tmp_path / "overflowing.pt", model, SMALL)
 
 
 def write_images(root, white: int) -> None:
@@ -102,7 +105,7 @@ def test_a_run_without_a_single_step_is_a_failure(overflowing, tmp_path):
 
 def test_a_run_that_diverges_ends_and_keeps_its_last_finite_weights(reside, tmp_path):
     options = ["--train.lr=1e30", "--train.clip_norm=1e30", "--train.warmup_epochs=0", "--train.max_skipped=3"]
-    result = train_tiny(reside, tmp_path / "run", *options, "--train.epochs=6")
+    result = train_tiny(reside, tmp_path / "run", *options, "--train.epochs=6", "--train.validate_every=6")
     assert result.returncode == 2
     assert "steps in a row" in result.stderr
     last = weights_of(tmp_path / "run")

@@ -1,24 +1,17 @@
-"""Whatever a user may hand in: it is used, or refused in one line by ``InputError``; never another exception."""
+"""Whatever a configuration or command line says: it is used, or refused by ``InputError``; no other exception."""
 
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
+from conftest import ITS, ROOT, few
+from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 from utils.errors import InputError
-
-few = settings(
-    deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-
-
-ITS = ROOT / "configs" / "dehazing_its.yaml"
 
 
 def parsed(path: Path, *arguments: str) -> Config | InputError:

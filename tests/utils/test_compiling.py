@@ -1,4 +1,4 @@
-"""What makes the network fast, by its structure and not by the clock; and that the fast ways give the same images."""
+"""Compiling: which sizes, which names, and what happens without a compiler."""
 
 import subprocess
 

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from conftest import assert_refused, run_to_the_end, tiny_training
+from conftest import assert_refused, run_process, tiny_training
 
 from utils.distributed import join_group
 from utils.errors import InputError
@@ -71,7 +71,7 @@ def test_a_single_process_is_a_group_of_one(started_with, variables):
 def test_the_scripts_say_how_to_start_several_processes(reside, tmp_path):
     train = tiny_training(reside, tmp_path / "run")
     rank_alone = train | {"env": train["env"] | SRUN_OF_2 | {"RANK": "1", "WORLD_SIZE": "2"}}
-    assert_refused(run_to_the_end(rank_alone), "LOCAL_RANK", "srun --ntasks-per-node 1 torchrun")
+    assert_refused(run_process(rank_alone), "LOCAL_RANK", "srun --ntasks-per-node 1 torchrun")
     tasks = train | {"env": train["env"] | SRUN_OF_2}
-    assert_refused(run_to_the_end(tasks), "2 tasks", "srun --ntasks-per-node 1 torchrun")
+    assert_refused(run_process(tasks), "2 tasks", "srun --ntasks-per-node 1 torchrun")
     assert not (tmp_path / "run").exists()

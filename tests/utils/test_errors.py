@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, assert_refused, command_of, run_to_the_end
+from conftest import ROOT, assert_refused, command_of, run_process
 
 from data.images import read_image, write_image
 
@@ -26,14 +26,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_scripts_end_in_one_line_whatever_stdout_is(script, stdout):
     command = command_of("-c", PLAIN.format(stdout=stdout), script, "--nonsense=1")
     command["env"] |= {"PYTHONPATH": str(ROOT)}
-    assert_refused(run_to_the_end(command))
+    assert_refused(run_process(command))
 
 
 def test_restoring_works_whatever_stdout_is(reside, small_weights, tmp_path):
     arguments = ("--weights", small_weights, "--input", reside / "test" / "gt", "--output", tmp_path / "out")
     command = command_of("-c", PLAIN.format(stdout="Plain(sys.stdout)"), "restore.py", *arguments)
     command["env"] |= {"PYTHONPATH": str(ROOT)}
-    result = run_to_the_end(command)
+    result = run_process(command)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("1 restored")
 
@@ -68,6 +68,6 @@ def test_text_files_are_utf_8_in_every_locale(configured, locale):
         check=True,
     ).stdout.strip()
     assert ("UTF-8" in encoding) == (locale != "C"), encoding
-    result = run_to_the_end(command)
+    result = run_process(command)
     assert result.returncode == 0, result.stderr + result.stdout
     assert "SOTS-Indoor: 1 pairs, 1 targets" in result.stdout

@@ -3,7 +3,7 @@
 import shutil
 
 import torch
-from conftest import command_of, run_to_the_end, tiny_training, weights_of
+from conftest import command_of, run_process, tiny_training, weights_of
 
 from utils.memory_format import memory_format
 
@@ -18,7 +18,7 @@ def on_older_cpu(command: dict) -> dict:
 def test_only_training_without_avx512_is_contiguous():
     for training, expected in ((True, torch.contiguous_format), (False, torch.channels_last)):
         command = on_older_cpu(command_of("-c", PRINTED.format(training)))
-        assert run_to_the_end(command).stdout.strip() == str(expected)
+        assert run_process(command).stdout.strip() == str(expected)
     assert memory_format(torch.device("cpu"), training=False) == torch.channels_last
     assert memory_format(torch.device("cuda"), training=True) == torch.channels_last
 
@@ -26,7 +26,7 @@ def test_only_training_without_avx512_is_contiguous():
 def test_a_run_moves_between_kinds_of_cpu(reside, tmp_path):
     """Weights and optimizer state of one memory format go on in the other, and come to the same end."""
     options = ["--train.ema_decay=0.9", "--train.validate_every=3", "--train.keep_checkpoints=9", "--train.lr=3e-3"]
-    whole = run_to_the_end(on_older_cpu(tiny_training(reside, tmp_path / "whole", *options)))
+    whole = run_process(on_older_cpu(tiny_training(reside, tmp_path / "whole", *options)))
     assert whole.returncode == 0, whole.stderr
     moved = tmp_path / "moved" / "checkpoints"
     moved.mkdir(parents=True)
@@ -36,7 +36,7 @@ def test_a_run_moves_between_kinds_of_cpu(reside, tmp_path):
         if weights_of(tmp_path / "whole", path.name)["progress"]["step"] == 3
     )
     shutil.copy(first, moved / "last.pt")
-    result = run_to_the_end(tiny_training(reside, tmp_path / "moved", *options, "--resume=auto"))
+    result = run_process(tiny_training(reside, tmp_path / "moved", *options, "--resume=auto"))
     assert result.returncode == 0, result.stderr
     assert "resuming" in result.stdout
     for key in ("model", "ema"):

@@ -1,4 +1,4 @@
-"""Images, layouts, samples and the order they come in."""
+"""Extending images by reflection."""
 
 import torch
 from hypothesis import given

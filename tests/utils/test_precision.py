@@ -1,24 +1,13 @@
-"""What makes the network fast, by its structure and not by the clock; and that the fast ways give the same images."""
+"""bf16 restores and scores as float32 does."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import (
-    ROOT,
-    SHORT,
-    TINY,
-    command_of,
-    run_script,
-    run_to_the_end,
-    train_tiny,
-    write_reside,
-)
+from conftest import ITS, TINY, TORCHRUN, command_of, run_process, run_script
 
 from data.images import read_image
-
-ITS = ["--config", ROOT / "configs" / "dehazing_its.yaml"]
 
 
 def test_mixed_precision_restores_in_tiles_as_it_does_whole(small_weights, reside, tmp_path):
@@ -35,20 +24,10 @@ def test_mixed_precision_restores_in_tiles_as_it_does_whole(small_weights, resid
         assert np.abs(fast - exact).mean() < 2
 
 
-@pytest.fixture(scope="module")
-def short_runs(tmp_path_factory):
-    """A data set, and the folders of the same short training in float32 and in bf16."""
-    root = write_reside(tmp_path_factory.mktemp("precision") / "reside", hazes=6)
-    for precision in ("float32", "bf16"):
-        result = train_tiny(root, root / precision, *SHORT, f"--train.precision={precision}")
-        assert result.returncode == 0, result.stderr
-    return root
-
-
 def scores(root, trained, precision, tmp_path) -> dict:
     weights = ["--weights", root / trained / "checkpoints" / "last.pt", "--output", tmp_path / precision]
     result = run_script(
-        "test.py", *ITS, "--data.root", root, *weights, "--precision", precision, "--data.num_workers=0"
+        "test.py", "--config", ITS, "--data.root", root, *weights, "--precision", precision, "--data.num_workers=0"
     )
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / precision / "metrics.json").read_text())
@@ -68,25 +47,20 @@ WARNING = "warning: this CPU has no bf16 instructions: bf16 is emulated and slow
 
 def warnings_of(script, precision, environment, reside, weights, output) -> int:
     """How often a script prints ``WARNING``; it prints no other warning."""
-    data = [*ITS, "--data.root", reside, "--data.num_workers=0"]
+    data = ["--config", ITS, "--data.root", reside, "--data.num_workers=0"]
     arguments = {
         "train.py": [*data, *TINY, "--train.epochs=2", "--train.precision", precision],
         "test.py": [*data, "--weights", weights, "--precision", precision],
         "restore.py": ["--weights", weights, "--input", reside / "test" / "hazy", "--precision", precision],
     }[script.split()[-1]]
     command = command_of(script, *arguments, "--output", output)
-    result = run_to_the_end(command | {"env": command["env"] | environment})
+    result = run_process(command | {"env": command["env"] | environment})
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("warning: ") == result.stderr.count(WARNING), result.stderr
     return result.stderr.count(WARNING)
 
 
-TWO_PROCESSES = "-m torch.distributed.run --standalone --nproc_per_node 2"
-
-
-@pytest.mark.parametrize(
-    "script", ["train.py", "test.py", "restore.py", f"{TWO_PROCESSES} train.py", f"{TWO_PROCESSES} test.py"]
-)
+@pytest.mark.parametrize("script", ["train.py", "test.py", "restore.py", f"{TORCHRUN} train.py", f"{TORCHRUN} test.py"])
 def test_a_cpu_that_emulates_bf16_is_reported_once(script, reside, small_weights, tmp_path):
     assert warnings_of(script, "bf16", AVX2_ONLY, reside, small_weights, tmp_path / "bf16") == 1
 

@@ -1,4 +1,4 @@
-"""The embedded benchmark: its data under the real layouts, its table, and a run of its script."""
+"""The benchmark's data under the public data sets' own layouts."""
 
 import cv2
 import numpy as np

@@ -1,9 +1,10 @@
-"""Images, layouts, samples and the order they come in."""
+"""Each degradation against the physics that it follows."""
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
+from album import CHELSEA
 from skimage.feature import structure_tensor
 
 from data.synthetic.degradations import (
@@ -22,8 +23,6 @@ from data.synthetic.degradations import (
     to_srgb,
 )
 from data.synthetic.depth import smooth_depth
-
-CHELSEA = skimage.data.chelsea()
 
 
 def test_haze_follows_the_scattering_model():

@@ -1,4 +1,4 @@
-"""The demo: its data, and (slow) what training on it is worth."""
+"""The demo: its data and, slow, the gain of training on it."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Images, layouts, samples and the order they come in."""
+"""Depth maps in the units of what they are made from."""
 
 import numpy as np
 import skimage.data
