@@ -116,7 +116,7 @@ def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
         InputError: the file cannot be read, or a line matches no input.
     """
     try:
-        text = os.fsdecode(read_text(file).encode())  # as listing a folder spells names, also in the C locale
+        text = os.fsdecode(read_text(file).encode())  # spelt as os.listdir spells names, in any locale
         lines = [line.strip() for line in text.splitlines() if line.strip()]
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a list of the split's images, as set by `only`") from None

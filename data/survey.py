@@ -35,7 +35,7 @@ def check_pairs(pairs: Iterable[Pair]) -> None:
 
 
 def still_broken(problems: Mapping[str, str]) -> dict[str, str]:
-    """Those of the broken images (file -> problem) that still cannot be decoded."""
+    """The subset of ``problems`` (file -> message) whose files still cannot be decoded."""
     hashes = {file: image_hash(Path(file)) for file in problems}
     return {file: problem for file, problem in problems.items() if isinstance(hashes[file], InputError)}
 
