@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import run_script
+from conftest import command_of, run_process, run_script
 
 SMALL_NETWORK = ("--num_blocks=1", "--channels=8")
 
@@ -14,9 +14,8 @@ def bytes_per_value(result) -> float:
 
 
 def test_a_training_step_needs_memory_in_proportion_to_its_batch():
-    one, three = (
-        bytes_per_value(run_script("-m benchmarks.memory", *SMALL_NETWORK, "--side=64", f"--batch={batch}"))
-        for batch in (2, 6)
-    )
+    command = ("-m benchmarks.memory", *SMALL_NETWORK, "--side=64")
+    one = bytes_per_value(run_process(command_of(*command, "--batch=2")))
+    three = bytes_per_value(run_script(*command, "--batch=6"))
     assert one > 4 * 20  # more than twenty float32 images of features
     assert three == pytest.approx(one, rel=0.1)

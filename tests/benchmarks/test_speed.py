@@ -4,13 +4,7 @@ import json
 
 import numpy as np
 import torch
-from conftest import (
-    REFERENCE,
-    assert_outputs,
-    assert_refused,
-    formula_images,
-    run_script,
-)
+from conftest import REFERENCE, assert_outputs, assert_refused, command_of, formula_images, run_process, run_script
 
 from benchmarks.textbook import TextbookIRNeXt
 from models import IRNeXt, load_weights
@@ -26,7 +20,7 @@ def test_the_textbook_agrees_with_the_released_network(released_file):
 
 def test_the_benchmark_prints_and_writes_its_table(tmp_path):
     small = ["--num_blocks=1", "--channels=8", "--side=64", "--rounds=1", "--matrix=64"]
-    result = run_script("-m benchmarks.speed", *small, "--json", tmp_path / "rows.json")
+    result = run_process(command_of("-m benchmarks.speed", *small, "--json", tmp_path / "rows.json"))
     assert result.returncode == 0, result.stderr
     rows = [line.split("|")[1].strip() for line in result.stdout.splitlines() if line.startswith("|")]
     assert rows.count("textbook, float32") == rows.count("ours, bf16") == 2

@@ -3,7 +3,7 @@
 import pytest
 import safetensors.torch
 import torch
-from conftest import ABLATION, assert_refused, released_state_dict, run_script, save_model
+from conftest import ABLATION, assert_refused, command_of, released_state_dict, run_process, run_script, save_model
 
 from models import build_model, load_model
 from models.convert import convert
@@ -11,7 +11,7 @@ from utils.errors import InputError
 
 
 def test_conversion_there_and_back_keeps_the_network(tmp_path, released_file, small_weights):
-    result = run_script("-m models.convert", released_file, tmp_path / "its.safetensors")
+    result = run_process(command_of("-m models.convert", released_file, tmp_path / "its.safetensors"))
     assert result.returncode == 0, result.stderr
     convert(tmp_path / "its.safetensors", tmp_path / "its.pt")
     convert(tmp_path / "its.pt", tmp_path / "back.pkl")

@@ -2,18 +2,24 @@
 
 import csv
 import json
+import math
 
 import pytest
-from conftest import ROOT, TINY, assert_refused, run_script, weights_of
+import torch
+from conftest import REFERENCE, ROOT, TINY, assert_refused, run_script, weights_of
 from shapes import RAIN_SETS, SHAPES, write_shape
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from utils.cli import read_yaml
+from data.sampler import EpochSampler
+from training.run import Run
+from utils.cli import ScriptParser, config_of
+from utils.config import Config
+from utils.distributed import Group
 
 PUBLIC = {path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith(("demo", "benchmark"))}
 
 
-# batch, rate, epochs, warm-up, clipping, validated every, blocks
+# The released recipes: batch size, learning rate, epochs, warm-up, clipping, validated every, blocks.
 RECIPES = {
     "dehazing_its": (4, 1e-4, 300, 3, 0.001, 10, 4),
     "dehazing_ots": (8, 1e-4, 30, 1, 0.01, 1, 4),
@@ -31,6 +37,8 @@ RECIPES = {
     "desnowing_srrs": (8, 2e-4, 2000, 3, 0.01, 50, 4),
     "desnowing_snow100k": (8, 2e-4, 2000, 3, 0.01, 50, 4),
 }
+RELEASED_RATES = {"dehazing_its": "its_300_epochs_warmup_3", "dehazing_ots": "ots_30_epochs_warmup_1"}
+PARAMETERS = {4: 5_455_241, 14: 13_205_641, 16: 14_755_721}
 
 
 # The sets that test.py scores on the tiny folder, their images, and the protocol.
@@ -57,15 +65,45 @@ def test_every_configuration_is_under_test():
     assert RECIPES.keys() == SCORED.keys() == SHAPES.keys() == PUBLIC
 
 
+def parsed(name: str) -> Config:
+    """The configuration as train.py resolves it."""
+    parser = ScriptParser()
+    parser.add_config()
+    return config_of(parser.instantiate(parser.parse_args(["--config", str(ROOT / "configs" / f"{name}.yaml")])))
+
+
+def released_rate(epoch: int, rate: float, epochs: int, warmup: int) -> float:
+    """Linear warm-up, then half a cosine to 1e-6, as in the released code."""
+    if epoch <= warmup:
+        return rate * epoch / warmup
+    return 1e-6 + (rate - 1e-6) * (1 + math.cos(math.pi * (epoch - warmup - 1) / (epochs - warmup))) / 2
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes(name):
-    config = read_yaml(ROOT / "configs" / f"{name}.yaml")
-    keys = ("batch_size", "lr", "epochs", "warmup_epochs", "clip_norm", "validate_every")
-    assert (*(config["train"][key] for key in keys), config["model"]["num_blocks"]) == RECIPES[name]
+def test_a_run_follows_the_released_recipe(name, tmp_path):
+    batch_size, rate, epochs, warmup, clip_norm, validate_every, blocks = RECIPES[name]
+    config = parsed(name)
+    sampler = EpochSampler(100, config.train.batch_size, config.seed)
+    run = Run(config, tmp_path, Group(0, 1, torch.device("cpu")), sampler)
+    (group,) = run.step.optimizer.param_groups
+    rates = []
+    for _ in range(epochs):
+        run.scheduler.step()
+        rates.append(group["lr"])
+    assert rates == pytest.approx([released_rate(n, rate, epochs, warmup) for n in range(1, epochs + 1)], rel=5e-3)
+    if name in RELEASED_RATES:
+        measured = json.loads((REFERENCE / "lr_per_epoch.json").read_text())
+        assert rates == pytest.approx(measured[RELEASED_RATES[name]], rel=5e-3)
+    assert (group["betas"], group["weight_decay"]) == ((0.9, 0.999), 0)
+    sampler.set_position(1, 0)
+    assert len(next(iter(sampler))) == batch_size
+    assert (run.step.clip_norm, run.step.criterion.fft_weight) == (clip_norm, 0.1)
+    assert (config.train.epochs, config.train.validate_every) == (epochs, validate_every)
+    assert sum(parameter.numel() for parameter in run.model.parameters()) == PARAMETERS[blocks]
+    assert run.model.mean_window == (120 / 256 if blocks == 14 else None)
     real_haze = "_haze" in name and "haze4k" not in name
-    assert config["data"]["crop_size"] == ([800, 1184] if real_haze else 256)
-    assert config["model"].get("mean_window") == (120 / 256 if config["model"]["num_blocks"] == 14 else None)
-    assert config["task"] == name.split("_")[0]
+    assert config.data.crop == ((800, 1184) if real_haze else (256, 256))
+    assert config.task == name.split("_")[0]
 
 
 @pytest.mark.parametrize("name", SHAPES)
