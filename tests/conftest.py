@@ -271,7 +271,7 @@ def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess:
 
 def wait_for_a_new_second(arguments: Iterable[object]) -> None:
     """TensorBoard orders the files of a run by the second of their start: processes are never as fast as that."""
-    folders = [argument for argument in arguments if isinstance(argument, Path)]
+    folders = [argument for argument in arguments if isinstance(argument, Path) and os.path.isdir(argument)]
     seconds = [int(file.name.split(".")[3]) for folder in folders for file in folder.glob("events.out.tfevents.*")]
     time.sleep(max(0, max(seconds, default=0) + 1 - time.time()))
 
