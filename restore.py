@@ -5,21 +5,24 @@
 
 INPUT is any number of files, folders (searched recursively) and glob patterns. Each result is written to OUTPUT under
 the same name and subfolder, in the same format and bit depth. Existing results are skipped, so a job that was stopped
-continues when started again. Images may have any size. Files that cannot be read are reported on stderr and skipped;
-the exit status is then 2.
+continues when started again; if they were made with other weights or options, as OUTPUT/.irnext.json records, nothing
+is done and the exit status is 2. Images may have any size. Files that cannot be read are reported on stderr and
+skipped; the exit status is then 2.
 """
 
+import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from inference.folders import find_jobs
+from inference.folders import Job, find_jobs
+from inference.manifest import Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
 from inference.video import CODECS
 from utils.cli import ScriptParser
-from utils.errors import InputError, run_script
+from utils.errors import InputError, listed, printable, run_script
 from utils.precision import Precision
 from utils.signals import STOPPED
 
@@ -30,13 +33,14 @@ def main() -> int:
     args = parse_args()
     jobs = find_jobs(args.input, args.output, videos=set(CODECS))
     restorer = Restorer(args.weights, precision=args.precision)
+    manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble))
+    pending = jobs if args.overwrite else new_jobs(jobs, manifest)
     args.output.mkdir(parents=True, exist_ok=True)
 
     options = Options(
         compare=args.compare, self_ensemble=args.self_ensemble, tile=args.tile, max_megapixels=args.max_megapixels
     )
-    pending = [job for job in jobs if args.overwrite or not job.output.exists()]
-    session = Session(restorer, options, pending)
+    session = Session(restorer, options, manifest, pending)
     if not session.run(pending):
         print(f"stopped; run the same command again to continue {args.output}")
         return STOPPED
@@ -44,6 +48,20 @@ def main() -> int:
     counts = f"{len(pending) - session.failed} restored, {len(jobs) - len(pending)} skipped, {session.failed} failed"
     print(f"{counts}; written to {args.output}")
     return 2 if session.failed else 0
+
+
+def new_jobs(jobs: list[Job], manifest: Manifest) -> list[Job]:
+    """The jobs without a result.
+
+    Raises:
+        InputError: a result exists that was made with other weights or options.
+    """
+    unlisted = manifest.check(job.output for job in jobs if job.output.exists())
+    if unlisted:
+        skipped = listed([str(path) for path in unlisted], "existing file(s)", show=3)
+        note = f"skipping {skipped}; made with unknown weights and options (--overwrite replaces them)"
+        print(f"note: {printable(note)}", file=sys.stderr)
+    return [job for job in jobs if not job.output.exists()]
 
 
 def parse_args() -> Namespace:

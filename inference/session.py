@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from inference.folders import Job
+from inference.manifest import Manifest
 from inference.photo_files import MAX_MEGAPIXELS, Photograph, photograph_size, read_photograph, write_photograph
 from inference.restorer import Restorer
 from inference.video import VideoReader, VideoWriter, copy_audio
@@ -39,8 +40,8 @@ class Session:
         failed: number of files that could not be restored.
     """
 
-    def __init__(self, restorer: Restorer, options: Options, jobs: Iterable[Job]) -> None:
-        self.restorer, self.options = restorer, options
+    def __init__(self, restorer: Restorer, options: Options, manifest: Manifest, jobs: Iterable[Job]) -> None:
+        self.restorer, self.options, self.manifest = restorer, options, manifest
         self.stop = StopSignal()
         self.failed = 0
         self.megapixels = {job.input: self._megapixels(job) for job in jobs}
@@ -67,7 +68,9 @@ class Session:
     def _restore(self, job: Job) -> None:
         self.bar.set_description(job.output.name[-30:])
         position = self.bar.n
+        self.manifest.forget(job.output)
         (self._restore_video if job.is_video else self._restore_image)(job)
+        self.manifest.record(job.output)
         self.bar.update(position + self.megapixels[job.input] - self.bar.n)
 
     def _note(self, line: str) -> None:

@@ -1,0 +1,117 @@
+"""Record which weights and options made each result in an output folder: results made otherwise are not reused."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError, listed
+from utils.files import read_text, write_atomically
+from utils.precision import Precision
+
+NAME = ".irnext.json"
+
+Settings = Mapping[str, Any]
+
+
+def settings_of(weights: Path, precision: Precision, self_ensemble: bool) -> Settings:
+    """Everything that determines the pixels of a result, up to rounding; "weights" is for messages only."""
+    with open(weights, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"weights": weights.name, "sha256": digest, "precision": precision, "self_ensemble": self_ensemble}
+
+
+class Manifest:
+    """The file ``.irnext.json`` in an output folder: the settings of each result, by its path in the folder.
+
+    The file is read again for every change, so that several jobs may write to one folder.
+
+    Args:
+        output: the folder; it need not exist yet.
+        settings: those of this job, see ``settings_of``.
+
+    Raises:
+        InputError: the file exists but is not a manifest.
+    """
+
+    def __init__(self, output: Path, settings: Settings) -> None:
+        self.output, self.settings = Path(os.path.abspath(output)), dict(settings)
+        self.path = self.output / NAME
+        self._read()
+
+    def check(self, results: Iterable[Path]) -> list[Path]:
+        """Compare existing results with this job's settings; returns those that the manifest does not list.
+
+        Raises:
+            InputError: a result was made with other settings.
+        """
+        known = self._read()
+        unlisted, different, differences = [], [], {}
+        for path in results:
+            settings = known.get(self._key(path))
+            if settings is None:
+                unlisted.append(path)
+            elif found := _differences(settings, self.settings):
+                different.append(self._key(path))
+                differences |= dict.fromkeys(found)
+        if different:
+            results = listed(different, "existing result(s)", show=3)
+            raise InputError(
+                f"{self.output}: {results}, made with {'; '.join(differences)}: "
+                "add --overwrite to replace, or choose another --output"
+            )
+        return unlisted
+
+    def forget(self, result: Path) -> None:
+        """Call before a result is replaced: until ``record``, it is unknown which settings made the file."""
+        known = self._read()
+        if _differences(known.get(self._key(result), self.settings), self.settings):
+            del known[self._key(result)]
+            self._write(known)
+
+    def record(self, result: Path) -> None:
+        """Call when a result has been written.
+
+        Raises:
+            OSError: the manifest cannot be written.
+        """
+        known = self._read()
+        if known.get(self._key(result)) != self.settings:
+            self._write(known | {self._key(result): self.settings})
+
+    def _key(self, result: Path) -> str:
+        return result.relative_to(self.output).as_posix()
+
+    def _read(self) -> dict[str, Settings]:
+        try:
+            content = json.loads(read_text(self.path))
+            return {name: dict(content["settings"][index]) for name, index in content["results"].items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise InputError(f"{self.path}: damaged, or not written by restore.py; remove it") from None
+
+    def _write(self, known: Mapping[str, Settings]) -> None:
+        different = {json.dumps(settings, sort_keys=True): settings for settings in known.values()}
+        indices = {text: index for index, text in enumerate(different)}
+        results = {name: indices[json.dumps(settings, sort_keys=True)] for name, settings in known.items()}
+        content = {"settings": list(different.values()), "results": results}
+        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def _differences(found: Settings, wanted: Settings) -> list[str]:
+    """What differs, as "KEY VALUE instead of VALUE"."""
+    described = []
+    for key in wanted.keys() - {"weights"}:
+        if found.get(key) != wanted[key]:
+            described.append(f"{_described(key, found)} instead of {_described(key, wanted, short=True)}")
+    return sorted(described, reverse=True)  # weights first
+
+
+def _described(key: str, settings: Settings, short: bool = False) -> str:
+    value = settings.get(key)
+    if key == "sha256":
+        value = f"{settings.get('weights')} (SHA-256 {str(value)[:8]})"
+    return str(value) if short else f"{'weights' if key == 'sha256' else key.replace('_', '-')} {value}"
