@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import run_script
+from conftest import command_of, run_process
 
 from benchmarks.embedded import is_ahead, table
 from data.images import read_image
@@ -29,12 +29,12 @@ def test_the_table_has_all_scores_and_tells_who_is_ahead():
 @pytest.mark.slow
 def test_the_script_trains_scores_and_goes_on_with_what_is_missing(tmp_path):
     command = f"-m benchmarks.embedded --output {tmp_path / 'out'} --data {tmp_path / 'data'} --epochs 2 --tasks"
-    first = run_script(command, "desnowing")
+    first = run_process(command_of(command, "desnowing"))
     result = json.loads((tmp_path / "out" / "desnowing" / "result.json").read_text())
     assert first.returncode == (0 if is_ahead(result) else 1)
     assert "desnowing" in first.stderr or is_ahead(result)
     assert 10 < result["input"]["psnr"] < result["classical"]["psnr"] < 30
-    both = run_script(command, "desnowing", "deblurring")
+    both = run_process(command_of(command, "desnowing", "deblurring"))
     assert both.returncode in (0, 1)
     assert "epoch 2/2" in both.stdout
     lines = (tmp_path / "out" / "benchmark.md").read_text().splitlines()
