@@ -20,7 +20,7 @@ import numpy as np
 from jsonargparse import Namespace
 from torch import nn
 
-from data.datasets import evaluation_loader, to_8bit
+from data.datasets import evaluation_loader, to_8bit, warn_of_too_many_workers
 from data.images import write_image
 from data.layouts import Pair, pair_folders
 from data.sets import pairs_of_sets, subset_positions
@@ -64,6 +64,8 @@ def main() -> int:
     group = join_group()
     args.precision = supported(args.precision, group.device, warn=group.is_main)
     sets = find_sets(args)
+    if args.input is None:  # two folders have a fixed number of workers
+        warn_of_too_many_workers(sets.workers, group)
     model = load_model(args.weights, sets.model_options)
     restored_files = find_restored_files(args, sets)
     lpips = load_lpips(group.device) if args.lpips else None

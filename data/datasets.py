@@ -1,5 +1,7 @@
 """The paired image dataset and its data loaders."""
 
+import platform
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -15,7 +17,8 @@ from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.synthetic.degradations import DEGRADATIONS
 from data.transforms import PairedCropFlip, to_tensor
-from utils.cpus import cpu_count
+from utils.cpus import available_cores, cpu_count
+from utils.distributed import Group
 from utils.signals import leave_signals_to_the_parent
 
 MAX_REPLACEMENTS = 100  # pairs tried in place of a broken one before the sample is given up
@@ -157,6 +160,26 @@ def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
     )
+
+
+def warn_of_too_many_workers(num_workers: int, group: Group) -> None:
+    """Warn once, on stderr, if the processes of a machine start more than two loader workers per core between them.
+
+    All processes must call this. Those of one machine may share its cores, or have some each.
+    """
+    machines: dict[str, list[set[int]]] = {}
+    for machine, cores in group.gather([(platform.node(), available_cores())]):
+        machines.setdefault(machine, []).append(cores)
+    for processes in machines.values():
+        cores, count = len(set.union(*processes)), len(processes)
+        workers = sum(min(num_workers, len(own)) for own in processes)
+        if workers > 2 * cores and group.is_main:
+            print(
+                f"warning: data.num_workers is per process: {count} processes start {workers} loader workers on "
+                f"{cores} core{'s' * (cores > 1)}; pass --data.num_workers {max(1, cores // count)}",
+                file=sys.stderr,
+            )
+            return
 
 
 def _worker_count(num_workers: int) -> int:

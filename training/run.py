@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from warmup_scheduler import GradualWarmupScheduler
 
-from data.datasets import evaluation_loader, train_loader
+from data.datasets import evaluation_loader, train_loader, warn_of_too_many_workers
 from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
@@ -63,6 +63,7 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     validation_pairs = pairs_of_sets(root, config.data.validation or config.data.test)
     if group.is_main:
         check_pairs([*train_pairs, *chain(*validation_pairs.values())])
+    warn_of_too_many_workers(workers, group)
     sampler = EpochSampler(len(train_pairs), config.train.batch_size, config.seed, group.rank, group.size)
     degrade, cache = config.data.train.degrade, config.data.cache
     training = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, degrade, cache)

@@ -122,7 +122,7 @@ class DataConfig:
     crop_size: int | tuple[int, int] = 256
     """Side of the random training crop in pixels, or [height, width]; multiples of 32, at least 64."""
     num_workers: int = 4
-    """Number of processes that load images; does not affect the result."""
+    """Loader workers per training process, at most one per core; does not affect the result."""
     cache: str | None = None
     """Folder in which decoded training images are cached; each takes height x width x 3 bytes (twice that at 16 bits).
     It may be shared between runs and deleted at any time. /dev/shm/NAME: in memory; null: no cache."""
