@@ -87,7 +87,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
             if progress["batch"] == 0:
                 run.scheduler.step()
             sampler.set_position(epoch, progress["samples"])
-            run.network.train()
+            run.model.train()
             # All crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off again.
             torch.backends.cudnn.benchmark = not config.train.deterministic
             bar.set_description(f"epoch {epoch}/{epochs}")

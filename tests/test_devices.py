@@ -25,7 +25,7 @@ def small_config(mean_window: float | None, precision: str) -> config.Config:
 
 
 def train_two_steps(mean_window, precision, processes, folder):
-    def on_one_device(model):
+    def on_one_device(model, process_group):
         """What DistributedDataParallel requires; it would read the memory that fake tensors do not have."""
         assert {tensor.device for tensor in model.state_dict().values()} == {GPU}
         return model
@@ -38,7 +38,7 @@ def train_two_steps(mean_window, precision, processes, folder):
         meter = Meter(group, 20, TimedLoader([]))
         batch = {"input": torch.rand(2, 3, 64, 64), "target": torch.rand(2, 3, 64, 64), "name": ["a", "b"]}
         assert run.step.scaler.is_enabled() == (precision == "fp16")
-        run.network.train()
+        run.model.train()
         meter.add(run.step(batch), batch)
         with Waits() as waits:
             meter.add(run.step(batch, 0.5), batch)

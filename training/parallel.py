@@ -1,9 +1,10 @@
 """Data-parallel training over several processes."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.distributed import Group
+from utils.compiling import Network
+from utils.distributed import Group, separate_group
 
 
 def synchronised(model: nn.Module, group: Group) -> nn.Module:
@@ -15,6 +16,26 @@ def synchronised(model: nn.Module, group: Group) -> nn.Module:
     return model
 
 
-def distributed(model: nn.Module, group: Group) -> nn.Module:
-    """The model with gradients averaged over all processes; unchanged in a group of one."""
-    return model if group.size == 1 else DistributedDataParallel(model)
+def distributed(model: nn.Module, forward: Network, group: Group) -> Network:
+    """``forward``, which is the model or compiled from it, with gradients averaged over all processes.
+
+    The gradients have a process group of their own. In eager mode they are exchanged during the backward pass, between
+    the exchanges of the batch norms; in a compiled network after it. In separate groups the order does not matter, so a
+    process in which compilation failed works with others in which it did not.
+    """
+    if group.size == 1:
+        return forward
+    module = model if forward is model else _Forward(model, forward)
+    return DistributedDataParallel(module, process_group=separate_group())
+
+
+class _Forward(nn.Module):
+    """The parameters of ``model`` with another forward pass, for DistributedDataParallel."""
+
+    def __init__(self, model: nn.Module, forward: Network) -> None:
+        super().__init__()
+        self.model, self.compute = model, forward
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """As ``model``."""
+        return self.compute(x)

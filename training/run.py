@@ -85,7 +85,7 @@ class Run:
 
     Attributes:
         step: performs one update.
-        network: the network to put into training mode before each epoch.
+        model: the network, to be put into training mode before each epoch.
         evaluated: the network to validate: the moving average if there is one.
         progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
             steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); the broken training images
@@ -117,8 +117,8 @@ class Run:
         self.evaluated = self.model if self.ema is None else self.ema.module
         optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr, fused=True)
         self.scheduler = build_schedule(optimizer, config)
-        self.network = distributed(self.model, group)
         compiling = device.type == "cuda" if train.compile is None else train.compile
+        forward = compiled(self.model) if compiling else self.model
         self.step = TrainingStep(
             self.model,
             MultiScaleLoss(config.loss.fft_weight),
@@ -126,7 +126,7 @@ class Run:
             train.clip_norm,
             precision=precision,
             ema=self.ema,
-            network=compiled(self.network) if compiling else self.network,
+            network=distributed(self.model, forward, group),
             group=group,
         )
         self.progress: dict[str, Any] = {

@@ -28,6 +28,8 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
     # Compile the backward pass together with the forward pass, so that a failure is caught below, not in the loop.
     with contextlib.suppress(AttributeError):  # older torch versions do this wherever they can
         torch._functorch.config.force_non_lazy_backward_lowering = True
+    # One graph also within DistributedDataParallel, which would be split to exchange gradients earlier.
+    torch._dynamo.config.optimize_ddp = False
 
     def forward(x: Tensor) -> list[Tensor]:
         nonlocal fast

@@ -141,6 +141,13 @@ def _refuse_several_tasks() -> None:
         )
 
 
+def separate_group() -> dist.ProcessGroup:
+    """A second group of the same processes, whose collectives may run in another order than those of the first."""
+    group = dist.new_group()
+    _joined.append(group)
+    return group
+
+
 def leave_group() -> None:
     """Destroy the process group; no collective may follow."""
     if dist.is_initialized():
