@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from conftest import ROOT, TINY, command_of, run_to_the_end
+from conftest import ROOT, TINY, command_of, run_process
 
 ITS = ["--config", ROOT / "configs" / "dehazing_its.yaml"]
 
@@ -20,7 +20,7 @@ def test_more_than_two_workers_per_core_are_warned_of_once(
     arguments = [*ITS, "--data.root", reside, *own, f"--data.num_workers={workers}", "--output", tmp_path / "out"]
     core = min(os.sched_getaffinity(0))
     on_one_core = {"preexec_fn": lambda: os.sched_setaffinity(0, {core})}
-    result = run_to_the_end(command_of(command, *arguments) | on_one_core)
+    result = run_process(command_of(command, *arguments) | on_one_core)
     assert result.returncode == 0, result.stderr
     warning = "warning: data.num_workers is per process: 3 processes start 3 loader workers on 1 core"
     assert result.stderr.count("data.num_workers") == 2 * warned, result.stderr
