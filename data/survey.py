@@ -146,9 +146,10 @@ def _sha256(path: Path) -> str:
 
 def fingerprint(pairs: Iterable[Pair]) -> dict[str, int | str]:
     """Number of pairs, and a digest of their names and file sizes; detects changes to the data set."""
-    digest, count = hashlib.sha256(), 0
+    pairs = list(pairs)
+    sizes = {path: path.stat().st_size if path.exists() else 0 for path in _paths(pairs)}  # many share a target
+    digest = hashlib.sha256()
     for pair in pairs:
-        sizes = [path.stat().st_size if path.exists() else 0 for path in (pair.input, pair.target)]
-        digest.update(f"{pair.name}\0{pair.target.name}\0{sizes}\n".encode(errors="surrogateescape"))
-        count += 1
-    return {"pairs": count, "sha256": digest.hexdigest()}
+        line = f"{pair.name}\0{pair.target.name}\0{[sizes[pair.input], sizes[pair.target]]}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return {"pairs": len(pairs), "sha256": digest.hexdigest()}
