@@ -14,7 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from inference.photo_files import SUFFIXES, read_photograph, write_photograph
+from inference.photo_files import SUFFIXES, read_photograph
+from inference.photo_writing import write_photograph
 from inference.restorer import Restorer
 from models import load_model
 from utils.cli import ScriptParser

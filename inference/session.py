@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from inference.folders import Job
 from inference.manifest import Manifest
-from inference.photo_files import MAX_MEGAPIXELS, Photograph, photograph_size, read_photograph, write_photograph
+from inference.photo_files import MAX_MEGAPIXELS, Photograph, photograph_size, read_photograph
+from inference.photo_writing import write_photograph
 from inference.restorer import Restorer
 from inference.video import VideoReader, VideoWriter, copy_audio
 from utils.errors import InputError, printable
