@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from data.images import MAX_MEGAPIXELS, SUFFIXES
+from inference.photo_metadata import is_lossless_webp, png_colour_chunks
 from utils.errors import InputError
 
 ORIENTATION, EXIF_IFD, PIXEL_SIZE = 0x0112, 0x8769, (0xA002, 0xA003)
@@ -33,7 +34,8 @@ class Photograph:
         exif: EXIF block with orientation 1, or empty.
         icc: ICC profile, or None.
         xmp: XMP packet, or None.
-        more: format-specific metadata: ``dpi``, ``text`` (PNG), ``tags`` (TIFF), ``lossless`` (WebP).
+        more: format-specific metadata: ``dpi``, ``text`` (PNG), ``png_colour`` (PNG, the chunks gAMA, cHRM, sRGB and
+            cICP by type), ``tags`` (TIFF), ``lossless`` (WebP).
         notes: messages about content that is not preserved, such as further pages.
     """
 
@@ -104,8 +106,10 @@ def _read(path: str | Path, image: Image.Image) -> Photograph:
     more: dict[str, Any] = {"tags": tags, "text": dict(getattr(image, "text", {}))}
     if "dpi" in info:
         more["dpi"] = info["dpi"]
-    if Path(path).suffix.lower() == ".webp":
-        more["lossless"] = _is_lossless_webp(path)
+    if image.format == "WEBP":
+        more["lossless"] = is_lossless_webp(Path(path).read_bytes())
+    if image.format == "PNG":
+        more["png_colour"] = png_colour_chunks(Path(path).read_bytes())
     xmp = info.get("xmp")
     if xmp:
         xmp = XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
@@ -232,11 +236,6 @@ def _without_layout(exif: Image.Exif, tags: dict[int, Any]) -> Image.Exif:
     if details:
         kept.get_ifd(EXIF_IFD).update(details)
     return kept
-
-
-def _is_lossless_webp(path: str | Path) -> bool:
-    with open(path, "rb") as file:
-        return b"VP8L" in file.read(4096)
 
 
 __all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "Photograph", "photograph_size", "read_photograph"]
