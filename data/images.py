@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.formats import SIGNATURE_LENGTH, format_of
 from utils.errors import InputError
 from utils.files import write_atomically
 
@@ -60,7 +61,9 @@ def read_image(path: str | Path) -> np.ndarray:
     if not _is_complete(content[:2].tobytes(), content[-END_MARKER_REACH:].tobytes()):
         raise BrokenImage(path, "the image is truncated (end marker missing): download it again, or remove its pair")
     image = None
-    if content.size and _is_intact(content):
+    if format_of(content[:SIGNATURE_LENGTH].tobytes()) is None:
+        raise BrokenImage(path, "not an image, or in an unsupported format: replace it or remove its pair")
+    if _is_intact(content):
         _check_size(path, *_declared_size(content))
         with contextlib.suppress(cv2.error):  # e.g. a side that exceeds OpenCV's limit
             image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
@@ -103,7 +106,10 @@ def image_header(path: str | Path) -> Header:
     try:
         with _open_file(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata
-            with Image.open(file) as image:
+            format = format_of(file.read(SIGNATURE_LENGTH))
+            if format is None:
+                raise OSError(None, "not an image, or in an unsupported format")
+            with Image.open(file, formats=[format]) as image:
                 width, height = image.size
                 mode = image.mode
                 # For TIFF, Pillow already reports the upright size. For a PNG without EXIF data ahead of its pixels,
@@ -136,7 +142,8 @@ def _declared_size(content: np.ndarray) -> tuple[int, int]:
         return int.from_bytes(content[16:20].tobytes()), int.from_bytes(content[20:24].tobytes())
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(content)) as image:
+        format = format_of(content[:SIGNATURE_LENGTH].tobytes())
+        with Image.open(io.BytesIO(content), formats=[format]) as image:
             return image.size
     return 0, 0
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
+from data.formats import SIGNATURE_LENGTH, format_of
 from data.images import MAX_MEGAPIXELS, SUFFIXES
 from inference.photo_metadata import is_lossless_webp, png_colour_chunks
 from utils.errors import InputError
@@ -129,11 +130,15 @@ def _opened(path: str | Path, max_megapixels: float):
                 raise InputError(f"{path}: not a regular file")  # reading a pipe would block
             if path.stat().st_size == 0:
                 raise InputError(f"{path}: file is empty")
-            image = Image.open(path)
+            with open(path, "rb") as file:
+                format = format_of(file.read(SIGNATURE_LENGTH))
+            if format is None:
+                raise InputError(f"{path}: not an image, or in an unsupported format")
+            image = Image.open(path, formats=[format])
         except InputError:
             raise
         except Image.UnidentifiedImageError:
-            raise InputError(f"{path}: not an image, or in an unsupported format") from None
+            raise InputError(f"{path}: cannot decode the image; the file may be damaged") from None
         except OSError as error:
             raise InputError(f"{path}: cannot read the image: {error.strerror or error}") from None
         except Exception as error:
