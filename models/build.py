@@ -16,6 +16,6 @@ def build_model(name: str = "irnext", **options) -> nn.Module:
     Raises:
         ValueError: the name is unknown or an option is out of range.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"unknown model {str(name)[:40]!r}: choose from {', '.join(MODELS)}")
     return MODELS[name](**options).to(memory_format=torch.channels_last)

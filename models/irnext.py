@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers import ImageConv2d, MultiScaleModule, concat, conv, gelu, recompute_gelu
+from models.options import check_options
 
 
 class ResBlock(nn.Module):
@@ -78,8 +79,8 @@ class IRNeXt(nn.Module):
     decoder's features to a residual image, which is added to the input at that scale (``heads``).
 
     Args:
-        num_blocks: residual blocks per CNNBlock: 4 for dehazing and desnowing, 14 for motion deblurring.
-        channels: width C at full size, doubled at half and again at quarter size; a multiple of 8.
+        num_blocks: residual blocks per CNNBlock: 4 for dehazing and desnowing, 14 for motion deblurring; at most 256.
+        channels: width C at full size, doubled at half and again at quarter size; a multiple of 8, at most 256.
         mean_window: window of the attention's local mean, as a fraction of height and width in (0, 1]; None averages
             over the whole image. The motion deblurring model uses 120/256.
         pool_sizes: pooling sizes of the multi-scale module, coarse to fine; empty for a network without the module.
@@ -90,7 +91,7 @@ class IRNeXt(nn.Module):
         min_size: the smallest height and width of an input, in pixels.
 
     Raises:
-        ValueError: an option is out of range.
+        ValueError: an option is out of range (``models.options``).
     """
 
     def __init__(
@@ -104,17 +105,8 @@ class IRNeXt(nn.Module):
         frequency_modulation: bool = True,
     ) -> None:
         super().__init__()
-        if num_blocks < 1:
-            raise ValueError(f"num_blocks must be at least 1, not {num_blocks}")
-        if channels < 8 or channels % 8:
-            raise ValueError(f"channels must be a multiple of 8, not {channels}")
-        if mean_window is not None and not 0 < mean_window <= 1:
-            raise ValueError(f"mean_window must be in (0, 1], not {mean_window}")
+        check_options(num_blocks, channels, mean_window, pool_sizes, local_attention, frequency_modulation)
         pool_sizes = tuple(pool_sizes)
-        if any(size < 1 for size in pool_sizes) or list(pool_sizes) != sorted(set(pool_sizes), reverse=True):
-            raise ValueError(
-                f"pool_sizes must be positive and decreasing (coarse to fine), such as 8, 4, 2, not {pool_sizes}"
-            )
 
         def cnn_block(width: int) -> CNNBlock:
             options = (local_attention, mean_window, frequency_modulation)

@@ -79,12 +79,35 @@ def test_sizes_that_do_not_fit_are_named(shape):
         IRNeXt(num_blocks=1, channels=8)(torch.rand(shape))
 
 
-@pytest.mark.parametrize(
-    "options", [{"num_blocks": 0}, {"channels": 12}, {"mean_window": 1.5}, {"pool_sizes": (2, 4)}, {"name": "unet"}]
-)
-def test_wrong_options_are_named(options):
-    with pytest.raises(ValueError, match=next(iter(options)).replace("name", "unknown model")):
-        build_model(**options)
+WRONG_OPTIONS = {
+    "name": ["unet", "u" * 1_000_000, ["irnext"], {}, None, 3],
+    "num_blocks": [0, -4, 257, 10**5, 10**9, 10**5000, 4.0, float("nan"), True, "4", None, [4], torch.tensor(4)],
+    "channels": [0, 12, 264, 8_000, 8_000_000, 10**5000, 32.0, float("inf"), "32", None, (32,)],
+    "mean_window": [0, 1.5, -0.5, float("nan"), float("inf"), True, "0.5", [0.5], 1j],
+    "pool_sizes": [
+        *[(2, 4), (4, 4), (0,), (-2,), (512,), (10**9,), (10**5000, 2), (2.0,), (True,), ("2",), (None,), ([2],)],
+        *[8, None, "842", {8: 4}, tuple(range(10**6, 0, -1)), (256, 255), (127, 64)],
+    ],
+    "local_attention": [0, 1, None, "no", []],
+    "frequency_modulation": [0.0, "true", None],
+}
+
+
+@pytest.mark.parametrize("option", WRONG_OPTIONS)
+def test_wrong_options_are_named_before_anything_is_built(option, monkeypatch):
+    monkeypatch.setattr(torch.nn, "Conv2d", None)
+    for value in WRONG_OPTIONS[option]:
+        with pytest.raises(ValueError, match=option.replace("name", "unknown model")) as error:
+            build_model(**{option: value})
+        assert len(str(error.value)) < 200
+
+
+def test_blocks_and_channels_are_bounded_together():
+    with pytest.raises(ValueError, match="num_blocks x channels"):
+        build_model(num_blocks=17, channels=256)
+    with torch.device("meta"):
+        largest = build_model(num_blocks=16, channels=256)
+    assert 0.9e9 < sum(parameter.numel() for parameter in largest.parameters()) < 1.1e9
 
 
 @pytest.mark.parametrize("options", [{}, {"mean_window": 120 / 256}, {"frequency_modulation": False}])
