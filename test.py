@@ -30,14 +30,13 @@ from evaluation.results import average, has_score, results_of, write_scores
 from evaluation.scoring import Failure, Score, report_failures, score_images, scored_and_failed
 from evaluation.sheets import comparison_sheet
 from evaluation.tables import write_tables
-from inference.folders import check_inside
 from models import load_model
 from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
 from utils.config import TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
-from utils.files import write_atomically
+from utils.files import check_inside, write_atomically
 from utils.precision import Precision, supported
 from utils.versions import versions
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.images import SUFFIXES
 from utils.errors import InputError
+from utils.files import check_inside
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,6 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
         if not found:
             raise InputError(f"{name}: no images or videos found (supported: {', '.join(sorted(suffixes))})")
     return list(jobs.values())
-
-
-def check_inside(path: Path, output: Path) -> None:
-    """Refuse to write a file outside ``output``.
-
-    Raises:
-        InputError: a symbolic link or ".." in the path leads out of ``output``.
-    """
-    if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(output)):
-        raise InputError(f"{path.parent}: a symbolic link or '..' leads out of the output folder; remove it")
 
 
 def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from models import released
 from models.build import build_model
-from utils.checkpoint_files import load_checkpoint, replace_file, save_checkpoint
+from utils.checkpoint_files import load_checkpoint, save_checkpoint
 from utils.errors import InputError
+from utils.files import write_atomically
 
 SAFETENSORS, RELEASED = ".safetensors", ".pkl"
 FORMATS = (".pt", ".pth", SAFETENSORS, RELEASED)
@@ -96,7 +97,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str
     elif suffix == SAFETENSORS:
         contiguous = {name: value.contiguous() for name, value in weights.items()}  # channels-last is not allowed
         content = safetensors.torch.save(contiguous, {MODEL_CONFIG: json.dumps(dict(options))})
-        replace_file(path, lambda file: file.write(content))
+        write_atomically(path, content, sync=True)
     else:
         save_checkpoint(path, {"model": dict(weights), MODEL_CONFIG: dict(options)})
 

@@ -1,19 +1,19 @@
 """Checkpoint files: written atomically, rotated, and read without executing any code stored in them."""
 
-import contextlib
 import os
 import pickle
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from utils.errors import InputError
+from utils.files import replacing
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep: int = 1) -> None:
@@ -25,38 +25,16 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any], keep: int =
         OSError: the file cannot be written; the old checkpoint is unchanged.
     """
 
-    def write(file: BinaryIO) -> None:
+    path = Path(path)
+    with replacing(path, sync=True) as file:
         try:
             torch.save(dict(checkpoint), file)
         except RuntimeError as error:  # torch reports a full disk as an unexpected position
             raise OSError(None, f"cannot write the checkpoint, is the disk full? ({error})", str(path)) from None
-
-    replace_file(Path(path), write, keep)
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], object], keep: int = 1) -> None:
-    """Write a temporary file, flush it to disk and rename it to ``path``, creating parent folders as needed.
-
-    Raises:
-        OSError: see ``save_checkpoint``; its ``filename`` is set.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())  # before an older checkpoint is removed
         if path.exists():
             _rotate(path, keep)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.filename is None:  # the error for a full disk names no file
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def kept_checkpoints(path: Path) -> list[Path]:
@@ -82,17 +60,8 @@ def _rotate(path: Path, keep: int) -> None:
         try:
             os.link(path, previous)
         except OSError:  # file systems without hard links
-            shutil.copyfile(path, previous)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the rename to disk, where the system supports it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            with replacing(previous) as copy, open(path, "rb") as source:
+                shutil.copyfileobj(source, copy)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

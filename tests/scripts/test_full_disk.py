@@ -42,7 +42,7 @@ def test_a_full_disk_loses_nothing(reside, tmp_path):
     resume = tiny_training(reside, output, "--train.epochs=2", "--resume=auto")
     assert_refused(run_process(limited(resume, size // 2)), last)
     assert last.read_bytes() == before
-    assert not list(last.parent.glob("*.tmp"))
+    assert not list(last.parent.glob("*.part"))
     assert_refused(run_process(limited(resume, size + 200_000)), output, "File too large")
     assert_refused(run_process(limited(resume, 500)), output / "config.yaml", "File too large")
     assert train_tiny(reside, output, "--train.epochs=2", "--resume=auto").returncode == 0
