@@ -18,7 +18,7 @@ from inference.photo_files import SUFFIXES, read_photograph
 from inference.photo_writing import write_photograph
 from inference.restorer import Restorer
 from models import load_model
-from utils.cli import ScriptParser
+from utils.cli import ScriptParser, number_type
 from utils.errors import InputError, printable, run_script
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # must be set before gradio is imported
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, nargs="+", required=True, help="weights files, or folders to search for them"
     )
-    parser.add_argument("--port", type=int, default=7860, help="serve on http://127.0.0.1:PORT")
+    parser.add_argument("--port", type=number_type(int, 1, 65535), default=7860, help="serve on http://127.0.0.1:PORT")
     args = parser.parse()
     weights = find_weights(args.weights)
     try:

@@ -21,12 +21,12 @@ from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
 from inference.video import CODECS
-from utils.cli import ScriptParser
-from utils.errors import InputError, listed, printable, run_script
+from utils.cli import ScriptParser, number_type
+from utils.errors import listed, printable, run_script
 from utils.precision import Precision
 from utils.signals import STOPPED
 
-MIN_TILE = 32
+MIN_TILE, MAX_TILE = 32, 2**16  # pixels
 
 
 def main() -> int:
@@ -75,14 +75,16 @@ def parse_args() -> Namespace:
     parser.add_argument("--compare", action="store_true", help="also write NAME.compare.png: input | restored")
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
-    parser.add_argument("--tile", type=int | None, help="tile side in pixels (default: chosen by free memory)")
     parser.add_argument(
-        "--max-megapixels", type=float, default=MAX_MEGAPIXELS, help="decompression-bomb guard: refuse larger images"
+        "--tile", type=number_type(int, MIN_TILE, MAX_TILE), help="tile side in pixels (default: chosen by free memory)"
     )
-    args = parser.parse()
-    if args.tile is not None and args.tile < MIN_TILE:
-        raise InputError(f"--tile: expected at least {MIN_TILE} pixels, got {args.tile}")
-    return args
+    parser.add_argument(
+        "--max-megapixels",
+        type=number_type(float, 0, 1e6),
+        default=MAX_MEGAPIXELS,
+        help="decompression-bomb guard: refuse larger images",
+    )
+    return parser.parse()
 
 
 if __name__ == "__main__":

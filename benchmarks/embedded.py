@@ -32,10 +32,10 @@ from evaluation.metrics import PROTOCOLS
 from evaluation.sheets import comparison_sheet
 from inference.whole import restore
 from models import load_model
-from utils.cli import ScriptParser, config_of
+from utils.cli import ScriptParser, config_of, number_type
 from utils.config import Config
 from utils.errors import run_script
-from utils.files import read_text
+from utils.text_files import read_text
 from utils.versions import git_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +48,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("results/benchmark"), help="folder for the results")
     parser.add_argument("--data", type=Path, default=Path("datasets/benchmark"), help="folder for the generated images")
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS), help="tasks to run")
-    parser.add_argument("--epochs", type=int, help="number of epochs; overrides the configurations")
+    parser.add_argument(
+        "--epochs", type=number_type(int, 1, 10**6), help="number of epochs; overrides the configurations"
+    )
     args = parser.parse()
 
     results = {task: run_task(task, args.data, args.output, args.epochs) for task in args.tasks}

@@ -43,7 +43,7 @@ from data.synthetic.degradations import DEGRADATIONS
 from data.synthetic.photographs import photographs
 from data.transforms import PairedCropFlip, to_tensor
 from evaluation.tables import as_markdown
-from utils.cli import ScriptParser
+from utils.cli import ScriptParser, number_type
 from utils.cpus import cpu_count
 from utils.errors import InputError, run_script
 from utils.signals import leave_signals_to_the_parent
@@ -284,8 +284,10 @@ def machine() -> str:
 def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.loader", description=__doc__.split("\n")[0])
     parser.add_argument("--sets", nargs="+", choices=tuple(SETS), default=list(SETS), help="data sets to measure")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers to measure")
-    parser.add_argument("--runs", type=int, default=7, help="runs per option")
+    parser.add_argument(
+        "--workers", type=number_type(int, 1, 256), nargs="+", default=[1, 2], help="numbers of workers to measure"
+    )
+    parser.add_argument("--runs", type=number_type(int, 1, 10_000), default=7, help="runs per option")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="temporary folder, needs 2 GB")
     args = parser.parse()
     torch.set_num_threads(1)

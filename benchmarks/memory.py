@@ -18,7 +18,7 @@ from inference.tiled import TiledForward
 from losses import MultiScaleLoss
 from models import build_model
 from training.step import TrainingStep
-from utils.cli import ScriptParser
+from utils.cli import ScriptParser, number_type
 from utils.errors import run_script
 
 
@@ -50,11 +50,17 @@ def training_bytes(model: torch.nn.Module, side: int, batch: int) -> int:
 
 def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.memory", description=__doc__.split("\n")[0])
-    parser.add_argument("--side", type=int, default=1024, help="side of the square image, in pixels")
-    parser.add_argument("--tile", type=int, default=0, help="side of the tiles in pixels; 0: the whole image")
-    parser.add_argument("--batch", type=int, default=0, help="batch size of the training step; 0: restoring")
-    parser.add_argument("--num_blocks", type=int, default=4, help="residual blocks per CNNBlock")
-    parser.add_argument("--channels", type=int, default=32, help="width of the network")
+    parser.add_argument(
+        "--side", type=number_type(int, 64, 2**16), default=1024, help="side of the square image, in pixels"
+    )
+    parser.add_argument(
+        "--tile", type=number_type(int, 0, 2**16), default=0, help="side of the tiles in pixels; 0: the whole image"
+    )
+    parser.add_argument(
+        "--batch", type=number_type(int, 0, 2**16), default=0, help="batch size of the training step; 0: restoring"
+    )
+    parser.add_argument("--num_blocks", type=number_type(int, 1, 1000), default=4, help="residual blocks per CNNBlock")
+    parser.add_argument("--channels", type=number_type(int, 8, 1024), default=32, help="width of the network")
     args = parser.parse()
     model = build_model(num_blocks=args.num_blocks, channels=args.channels)
     start = time.perf_counter()

@@ -28,7 +28,7 @@ from evaluation.tables import as_markdown
 from losses import MultiScaleLoss
 from models import build_model
 from training.step import TrainingStep
-from utils.cli import ScriptParser
+from utils.cli import ScriptParser, number_type
 from utils.compiling import compiled
 from utils.errors import run_script
 from utils.files import write_atomically
@@ -44,13 +44,19 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
-    parser.add_argument("--num_blocks", type=int, nargs="+", default=[4], help="residual blocks per CNNBlock")
-    parser.add_argument("--channels", type=int, default=32, help="width of the network")
-    parser.add_argument("--side", type=int, default=256, help="side of the images; on CUDA, for training only")
+    parser.add_argument(
+        "--num_blocks", type=number_type(int, 1, 1000), nargs="+", default=[4], help="residual blocks per CNNBlock"
+    )
+    parser.add_argument("--channels", type=number_type(int, 8, 1024), default=32, help="width of the network")
+    parser.add_argument(
+        "--side", type=number_type(int, 64, 8192), default=256, help="side of the images; on CUDA, for training only"
+    )
     parser.add_argument("--compile", type=bool, default=torch.cuda.is_available(), help="also time compiled networks")
-    parser.add_argument("--rounds", type=int, default=7, help="number of timings per row")
+    parser.add_argument("--rounds", type=number_type(int, 1, 10_000), default=7, help="number of timings per row")
     parser.add_argument("--precisions", nargs="+", choices=tuple(DTYPES), default=list(DTYPES), help="of our network")
-    parser.add_argument("--matrix", type=int, help="side of the matrices for the limit (8192 on CUDA, else 3000)")
+    parser.add_argument(
+        "--matrix", type=number_type(int, 1, 2**16), help="side of the matrices for the limit (8192 on CUDA, else 3000)"
+    )
     parser.add_argument("--json", type=Path, help="write the rows to this file as well")
     args = parser.parse()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

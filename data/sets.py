@@ -1,5 +1,6 @@
 """Resolve the data sets of a configuration to pairs of files."""
 
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ import numpy as np
 from data.layouts import Pair, find_clean, find_pairs
 from utils.config import SetConfig, TestSetConfig, TrainSetConfig
 from utils.errors import InputError, listed
-from utils.files import read_text
+from utils.text_files import read_bytes, read_text
 
 
 def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
@@ -62,11 +63,11 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
     for name, subset in part.subsets.items():
         file = folder / subset.positions
         try:
-            positions = np.load(file, allow_pickle=False).ravel()
+            positions = np.load(io.BytesIO(read_bytes(file)), allow_pickle=False).ravel()
         except FileNotFoundError:
             print(f"skipping subset {name}: no {file}")
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, MemoryError) as error:
             raise InputError(f"{file}: not a valid .npy file of positions: {error}") from None
         if not set(positions.tolist()) <= set(range(1, count + 1)) or not len(positions):
             raise InputError(f"{file}: expected positions from 1 to {count} (the number of images)")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError, listed
-from utils.files import read_text, write_atomically
+from utils.files import write_atomically
 from utils.precision import Precision
+from utils.text_files import read_text
 
 NAME = ".irnext.json"
+MAX_BYTES = 10**9  # of millions of results
 
 Settings = Mapping[str, Any]
 
@@ -86,7 +88,7 @@ class Manifest:
 
     def _read(self) -> dict[str, Settings]:
         try:
-            content = json.loads(read_text(self.path))
+            content = json.loads(read_text(self.path, limit=MAX_BYTES))
             return {name: dict(content["settings"][index]) for name, index in content["results"].items()}
         except FileNotFoundError:
             return {}

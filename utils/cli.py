@@ -2,22 +2,30 @@
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+import re
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_loader, set_parsing_settings
 
-from utils.config import Config
+from utils.config import Config, PublishedScore, SubsetConfig, TestSetConfig
 from utils.errors import InputError
-from utils.files import read_text
+from utils.text_files import expand_home, read_text
+from utils.yaml_text import CLASS_KEYS, describe, load_yaml
 
-MAX_VALUES, MAX_DEPTH = 10_000, 20  # of a configuration file
+# Values are plain: jsonargparse imports nothing that a value names, except for the sets' own classes.
+OWN_CLASSES = [f"{kind.__module__}.{kind.__qualname__}" for kind in (TestSetConfig, SubsetConfig, PublishedScore)]
+set_parsing_settings(
+    docstring_parse_attribute_docstrings=True, import_path_denylist=["*"], import_path_allowlist=OWN_CLASSES
+)
+set_loader("yaml", load_yaml)
 
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
+MAX_FILES = 100  # in a chain of ``base`` files
+SECTIONS = {"model": "num_blocks", "loss": "fft_weight", "data": "root", "train": "epochs", "data.train": "folder"}
 
 
 class ScriptParser(ArgumentParser):
@@ -29,7 +37,7 @@ class ScriptParser(ArgumentParser):
 
     def add_config(self) -> None:
         """Add ``--config FILE`` and an option for every key of ``Config``."""
-        self.add_argument("--config", action="config", help="YAML file of the task, see configs/", required=True)
+        self.add_argument("--config", action=ConfigFile, help="YAML file of the task, see configs/", required=True)
         self.add_class_arguments(Config)
 
     def parse_path(self, path: str | os.PathLike, **options) -> Namespace:
@@ -40,16 +48,35 @@ class ScriptParser(ArgumentParser):
     def parse(self) -> Namespace:
         """Parse the command line; the sections of the result are instances of their dataclasses.
 
+        A leading ``~`` of a path is the home folder. Environment variables are not read.
+
         Raises:
             InputError: a key is unknown or missing, a value is wrong, or a file is missing or malformed.
         """
+        for argument in sys.argv[1:]:
+            _check_option(argument)
         try:
-            return self.instantiate(self.parse_args())
+            args = self.instantiate(self.parse_args(env=False))
         except InputError:
             raise
         except Exception as error:  # jsonargparse raises all kinds of errors for unexpected types
             where = " or ".join([*self.files, "the command line"])
             raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
+        for name, value in vars(args).items():
+            if isinstance(value, Path):
+                args[name] = expand_home(value)
+            elif isinstance(value, list) and value and isinstance(value[0], Path):
+                args[name] = [expand_home(path) for path in value]
+        return args
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config FILE``: a file, not the text of one."""
+
+    def __call__(self, parser, namespace, value, option_string=None) -> None:
+        value = str(expand_home(value))
+        read_yaml(Path(value))
+        super().__call__(parser, namespace, value, option_string)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -62,12 +89,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     files = [path]
     while True:
         try:
-            values = get_loader("yaml")(read_text(files[-1]))
+            values = load_yaml(read_text(files[-1]))
         except OSError as error:
             raise InputError(f"{files[-1]}: cannot read the configuration: {error.strerror}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(f"{files[-1]}: not a YAML file: {_one_line(error)}") from None
-        _check_size(values, files[-1])
+        except (yaml.YAMLError, ValueError) as error:
+            raise InputError(f"{files[-1]}: not a configuration in YAML: {describe(error)}") from None
         if not isinstance(values, dict):
             raise InputError(f"{files[-1]}: contains no keys; expected sections such as model, data and train")
         if invalid := [key for key in values if not isinstance(key, str)]:
@@ -78,27 +104,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
         chain.append(values)
         if base is None:
             break
-        files.append(files[-1].parent / base)
+        files.append(files[-1].parent / expand_home(base))
         if os.path.realpath(files[-1]) in [os.path.realpath(file) for file in files[:-1]]:
             raise InputError(f"{path}: base: circular reference: {' -> '.join(map(str, files))}")
+        if len(files) > MAX_FILES:
+            raise InputError(f"{path}: base: more than {MAX_FILES} files, each the base of the one before")
     merged: dict[str, Any] = {}
     for values in reversed(chain):
         merged = _merge(merged, values)
     return merged
 
 
-def _check_size(values: Any, file: Path) -> None:
-    """Guard against aliases, with which a short file can expand beyond any memory or contain itself."""
-    waiting, count = [(values, 0)], 0
-    while waiting:
-        value, depth = waiting.pop()
-        count += 1
-        if count > MAX_VALUES or depth > MAX_DEPTH:
-            raise InputError(f"{file}: more than {MAX_VALUES} values or {MAX_DEPTH} levels; expected a configuration")
-        if isinstance(value, dict):
-            waiting += [(inner, depth + 1) for inner in value.values()]
-        elif isinstance(value, list):
-            waiting += [(inner, depth + 1) for inner in value]
+def _check_option(argument: str) -> None:
+    """Refuse options that jsonargparse adds to those of the keys: a file or a class for a whole section."""
+    name = argument.split("=")[0]
+    if not name.startswith("--"):
+        return
+    if not CLASS_KEYS.isdisjoint(name[2:].split(".")):
+        raise InputError(f"{name}: not a key; a configuration contains plain values only")
+    if name[2:] in SECTIONS:
+        raise InputError(f"{name}: a section, not a key; set its keys, such as {name}.{SECTIONS[name[2:]]}")
 
 
 def _merge(base: Any, override: Any) -> Any:
@@ -111,26 +136,35 @@ def config_of(args: Namespace) -> Config:
     """Build the ``Config`` from the parsed arguments.
 
     Raises:
-        InputError: a required value is null, or a number is not finite.
+        InputError: a required value is null, a number is not finite or out of its bounds, or keys contradict.
     """
     values = {key: args[key] for key in Config.__dataclass_fields__}
-    _check_values(Config, values, "")
-    return Config(**values)
+    try:
+        return Config(**values)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
-def _check_values(kind: type, values: Mapping[str, Any], where: str) -> None:
-    """Reject what the parser accepts for any number: null, NaN and infinity."""
-    for key, hint in get_type_hints(kind).items():
-        value = values[key]
-        if value is None and NoneType not in get_args(hint):
-            raise InputError(f"{where}{key}: expected a value, not null")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{where}{key}: expected a finite number, not {value}")
-        parts = value if isinstance(value, dict) else {"": value}
-        for name, part in parts.items():
-            if is_dataclass(part):
-                _check_values(type(part), vars(part), f"{where}{key}.{name}{'.' * bool(name)}")
+def number_type(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], int | float]:
+    """A type for ``add_argument``: a number from ``least`` to ``most``."""
+
+    def parse(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # not a NaN either
+            what = "a whole number" if kind is int else "a number"
+            raise ArgumentTypeError(f"expected {what} from {least} to {most}, not {text[:30]}")
+        return value
+
+    return parse
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """The message of jsonargparse in one line and in the words of the user."""
+    text = " ".join(str(error).split())
+    if denied := re.search(r"Importing '([^']*)' is not allowed", text):
+        return f"{denied[1]!r} is not a plain value"
+    text = re.sub(r"Problem with given class_path '[^']*': ", "", text)
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)

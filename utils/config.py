@@ -1,11 +1,22 @@
 """The configuration: typed keys, read from a YAML file and overridden on the command line."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import math
+from collections.abc import Iterator
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from types import NoneType
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
 from utils.precision import Precision
+
+
+def bounded(least: float, most: float, why: str, *, default: Any = MISSING) -> Any:
+    """A field for a number, or several numbers, from ``least`` to ``most``; ``why`` is the reason for these bounds."""
+    return field(default=default, metadata={"bounds": (least, most, why)})
+
+
+MAX_POOL_SIZES = 8
 
 
 @dataclass(kw_only=True)
@@ -14,13 +25,13 @@ class ModelConfig:
 
     name: Literal["irnext"] = "irnext"
     """Name of the network, a key of models.MODELS."""
-    num_blocks: int = 4
+    num_blocks: int = bounded(1, 1000, "the deepest network of the paper has 16", default=4)
     """Residual blocks per CNNBlock; 4 for dehazing and desnowing, 14 for motion deblurring, 16 for deraining."""
-    channels: int = 32
+    channels: int = bounded(8, 1024, "with 1024, a single block has 800 million parameters", default=32)
     """Number of channels at full size; a multiple of 8."""
-    mean_window: float | None = None
+    mean_window: float | None = bounded(0, 1, "it is a fraction of the image", default=None)
     """Window of the attention's local mean, as a fraction of height and width; null: mean over the whole image."""
-    pool_sizes: tuple[int, ...] = (8, 4, 2)
+    pool_sizes: tuple[int, ...] = bounded(1, 256, "an image has at least 8 times this side", default=(8, 4, 2))
     """Pooling sizes of the multi-scale module, coarse to fine; []: no multi-scale module (ablation)."""
     local_attention: bool = True
     """Use local attention at each pooling size (false: ablation)."""
@@ -32,7 +43,7 @@ class ModelConfig:
 class LossConfig:
     """The loss: content + fft_weight * fft"""
 
-    fft_weight: float = 0.1
+    fft_weight: float = bounded(0, 1e6, "beyond, the content term is lost in rounding", default=0.1)
     """Weight of the FFT term."""
 
 
@@ -44,7 +55,7 @@ class SetConfig:
     """Folder below data.root, case-insensitive; of several names, the first that exists is used."""
     layout: tuple[str, str] | str = "plain"
     """How files are named and paired: a key of data.layouts.LAYOUTS, or your own [INPUT, TARGET] patterns."""
-    only: tuple[int, int] | str | None = None
+    only: tuple[int, int] | str | None = bounded(0, 10**18, "numbers have at most 18 digits", default=None)
     """Part of the folder to use: image numbers [FIRST, LAST], or a text file below data.root that lists the images."""
 
     @property
@@ -65,13 +76,13 @@ class TrainSetConfig(SetConfig):
 class PublishedScore:
     """Published score of a set"""
 
-    psnr: float | None = None
+    psnr: float | None = bounded(-100, 200, "it is in dB", default=None)
     """In dB."""
-    ssim: float | None = None
+    ssim: float | None = bounded(-1, 1, "these are its limits", default=None)
     """Computed with the protocol of the set, as far as is known."""
-    mae: float | None = None
+    mae: float | None = bounded(0, 255, "it is a difference of grey levels", default=None)
     """Mean absolute error."""
-    lpips: float | None = None
+    lpips: float | None = bounded(0, 100, "it is about 1 for unrelated images", default=None)
     """LPIPS (AlexNet)."""
     source: str
     """Who reported the figures, and how they are known."""
@@ -119,21 +130,15 @@ class DataConfig:
     """Test sets by name, each with folder, layout and protocol (rgb, y, y_float, dehazing, defocus, realblur)."""
     test_average: bool = False
     """Also report the mean over the test sets, as is usual in deraining."""
-    crop_size: int | tuple[int, int] = 256
+    crop_size: int | tuple[int, int] = bounded(1, 8192, "a crop of 8192 takes 0.8 GB before any layer", default=256)
     """Side of the random training crop in pixels, or [height, width]; multiples of 32, at least 64."""
-    num_workers: int = 4
+    num_workers: int = bounded(0, 256, "each is a process of 0.3 GB", default=4)
     """Loader workers per training process, at most one per core; does not affect the result."""
     cache: str | None = None
     """Folder in which decoded training images are cached; each takes height x width x 3 bytes (twice that at 16 bits).
     It may be shared between runs and deleted at any time. /dev/shm/NAME: in memory; null: no cache."""
-    max_broken: int = 10
+    max_broken: int = bounded(0, 10**6, "the largest training set has 313,950 pairs", default=10)
     """Number of training images that may turn out to be broken and are replaced by others; one more ends the run."""
-
-    def __post_init__(self) -> None:
-        _require(self.num_workers >= 0, "data.num_workers must not be negative")
-        _require(self.max_broken >= 0, "data.max_broken must not be negative")
-        _require(len(self.test) > 0, "data.test needs at least one test set")
-        _require(self.validation is None or len(self.validation) > 0, "data.validation needs at least one set, or null")
 
     @property
     def crop(self) -> tuple[int, int]:
@@ -145,17 +150,17 @@ class DataConfig:
 class TrainConfig:
     """Training: Adam, linear warm-up to lr, then cosine decay to min_lr, updated once per epoch"""
 
-    epochs: int
+    epochs: int = bounded(1, 10**6, "the longest recipe has 5000")
     """Number of epochs, including warm-up."""
-    batch_size: int
+    batch_size: int = bounded(1, 2**16, "the recipes have 2 to 8")
     """Global batch size: images per step, across all processes."""
-    lr: float
+    lr: float = bounded(1e-15, 1000, "Adam moves each weight by about this much in a step")
     """Peak learning rate, reached at the end of warm-up."""
-    min_lr: float = 1e-6
+    min_lr: float = bounded(0, 1000, "it is at most train.lr", default=1e-6)
     """Final learning rate."""
-    warmup_epochs: int
+    warmup_epochs: int = bounded(0, 10**6, "it is less than train.epochs")
     """Number of warm-up epochs."""
-    clip_norm: float
+    clip_norm: float = bounded(1e-15, 1e9, "beyond, nothing is clipped")
     """Maximum L2 norm of the gradient; larger gradients are clipped."""
     precision: Precision = "float32"
     """bf16 and fp16 train in mixed precision, with the loss in float32; bf16 falls back to fp16 on GPUs without it."""
@@ -163,38 +168,18 @@ class TrainConfig:
     """Compile the network with torch.compile, which takes a minute or more at the start; null: only on CUDA."""
     deterministic: bool = False
     """Use torch's deterministic algorithms: a run on CUDA can be repeated bit for bit, as on the CPU, but is slower."""
-    max_skipped: int = 20
+    max_skipped: int = bounded(1, 10**6, "as many steps in a row learn nothing", default=20)
     """A step whose loss or gradient is not finite is skipped; the run ends after this many skipped steps in a row."""
     sync_batch_norm: bool = True
     """With several processes, compute the statistics of batch norm over the global batch, not per process."""
-    ema_decay: float | None = None
+    ema_decay: float | None = bounded(1e-6, 1 - 1e-9, "0 and 1 would not average", default=None)
     """Decay of the moving average of the weights, which is then validated and saved in best.pt; null: no average."""
-    validate_every: int
+    validate_every: int = bounded(1, 10**6, "as train.epochs")
     """Epochs between validations (the last epoch is always validated)."""
-    log_every: int = 50
+    log_every: int = bounded(1, 10**9, "no run has more steps", default=50)
     """Steps between points of the training curves."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = bounded(1, 1000, "each is a file of at least 60 MB in the recipes", default=2)
     """Number of recent checkpoints to keep, including last.pt."""
-
-    def __post_init__(self) -> None:
-        for key in (
-            "epochs",
-            "batch_size",
-            "lr",
-            "clip_norm",
-            "max_skipped",
-            "validate_every",
-            "log_every",
-            "keep_checkpoints",
-        ):
-            _require(getattr(self, key) > 0, f"train.{key} must be positive, not {getattr(self, key)}")
-        _require(0 <= self.min_lr <= self.lr, "train.min_lr must be between 0 and train.lr")
-        _require(
-            0 <= self.warmup_epochs < self.epochs, "train.warmup_epochs must be at least 0 and less than train.epochs"
-        )
-        _require(
-            self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay must be between 0 and 1, both excluded"
-        )
 
 
 @dataclass(kw_only=True)
@@ -203,7 +188,7 @@ class Config:
 
     task: str
     """Label of the task: dehazing, deblurring, ..."""
-    seed: int = 0
+    seed: int = bounded(0, 2**63 - 1, "random generators take a signed 64-bit integer", default=0)
     """Seed of the initial weights, the order of the images and their augmentation."""
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -211,7 +196,16 @@ class Config:
     train: TrainConfig
 
     def __post_init__(self) -> None:
-        _require(self.seed >= 0, "seed must not be negative")
+        check_values(self)
+        data, train = self.data, self.train
+        _require(len(data.test) > 0, "data.test needs at least one test set")
+        _require(data.validation is None or len(data.validation) > 0, "data.validation needs at least one set, or null")
+        _require(len(self.model.pool_sizes) <= MAX_POOL_SIZES, f"model.pool_sizes: more than {MAX_POOL_SIZES} sizes")
+        _require(train.min_lr <= train.lr, f"train.min_lr: {train.min_lr} is more than train.lr, {train.lr}")
+        _require(
+            train.warmup_epochs < train.epochs,
+            f"train.warmup_epochs: {train.warmup_epochs} is not less than train.epochs, {train.epochs}",
+        )
 
     def to_yaml(self) -> str:
         """All keys and values, in a form that ``--config`` reads back."""
@@ -226,6 +220,41 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_values(section: Any, where: str = "") -> None:
+    """Check every value of a dataclass and of those in it: null only where it is allowed, numbers within their bounds.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    hints = get_type_hints(type(section))
+    for entry in fields(section):
+        key, value = where + entry.name, getattr(section, entry.name)
+        if value is None and NoneType not in get_args(hints[entry.name]):
+            raise ValueError(f"{key}: expected a value, not null")
+        for number in _numbers(value):
+            least, most, why = entry.metadata.get("bounds", (-math.inf, math.inf, ""))
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{key}: expected a finite number, not {number}")
+            if not least <= number <= most:
+                raise ValueError(f"{key}: expected a number from {least} to {most} ({why}), not {_short(number)}")
+        for name, part in value.items() if isinstance(value, dict) else [("", value)]:
+            if is_dataclass(part):
+                check_values(part, f"{key}.{name}{'.' * bool(name)}")
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def _short(number: int | float) -> str:
+    text = str(number)
+    return text if len(text) <= 30 else f"{text[:27]}..."
 
 
 def _require(condition: bool, message: str) -> None:

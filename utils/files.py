@@ -1,4 +1,4 @@
-"""Text files in UTF-8, and the one way in which files are written: whole, or not at all."""
+"""The one way in which files are written: whole, or not at all."""
 
 import contextlib
 import fcntl
@@ -15,16 +15,6 @@ _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.part(\.\w+)?", re.DOTALL)
 
 _unfinished: set[Path] = set()  # files to remove if this process is stopped
 _swept: set[Path] = set()  # folders in which this process has looked for leftovers
-
-
-def read_text(path: str | Path) -> str:
-    """The content of a UTF-8 text file, whatever the locale; a byte order mark is dropped.
-
-    Raises:
-        OSError: the file cannot be read.
-        UnicodeDecodeError: the file is not UTF-8.
-    """
-    return Path(path).read_text(encoding="utf-8-sig")
 
 
 def write_atomically(path: Path, content: bytes | str, sync: bool = False) -> None:

@@ -1,5 +1,6 @@
 """Whatever a configuration or command line says: it is used, or refused by ``InputError``; no other exception."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -105,6 +106,19 @@ ODD_CONFIGS = {
     "set": "task: !!set {a, b}",
     "zero": "task: \0",
     "merge": "<<: 3",
+    "bomb of merges": "a: &a {x: 1}\n"
+    + "".join(f"{key}: &{key} {{<<: [{f'*{chr(ord(key) - 1)},' * 9}]}}\n" for key in "bcdefghijklm"),
+    "wide": "a: [" + "1," * 100_000 + "]",
+    "very deep": "[" * 1_000_000,
+    "tab": "train:\n\tlr: 1",
+    "twice in a section": BASE + "train: {lr: 1e-4, epochs: 3, lr: 1e-3}",
+    "class": BASE + "data: {test: {a: {class_path: planted.Made, init_args: {}}}}",
+    "class in a section": BASE + "model: {class_path: planted.Made}",
+    "class as text": BASE + "data: {test: {a: planted.Made}}",
+    "class as a score": BASE + "data: {test: {a: {published: planted.Made}}}",
+    "class as a section": BASE + "train: planted.Made",
+    "module": "task: !!python/module:planted",
+    "object": "task: !!python/object/new:planted.Made []",
     "base loop": "base: config.yaml",
     "base folder": "base: .",
     "base list": "base: [1]",
@@ -115,10 +129,73 @@ ODD_CONFIGS = {
 }
 
 
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A module that leaves a file behind when it is imported; the test fails if that happens."""
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Made:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    assert not (tmp_path / "ran").exists()
+    assert "planted" not in sys.modules
+
+
 @pytest.mark.parametrize("kind", ODD_CONFIGS)
-def test_odd_configurations(tmp_path, kind):
+def test_odd_configurations(planted, tmp_path, kind):
     (tmp_path / "config.yaml").write_text(ODD_CONFIGS[kind])
-    assert isinstance(parsed(tmp_path / "config.yaml"), InputError)
+    result = parsed(tmp_path / "config.yaml")
+    assert isinstance(result, InputError)
+    assert len(str(result).splitlines()) == 1
+
+
+SPEC = '{"class_path": "planted.Made", "init_args": {}}'
+
+
+@pytest.mark.parametrize("key", ["", "config", "model", "data", "data.train", "data.test", "data.test.SOTS-Indoor"])
+def test_nothing_on_the_command_line_is_imported(planted, key):
+    for value in ("planted.Made", SPEC, f'{{"a": {SPEC}}}', f"[{SPEC}]"):
+        assert isinstance(parsed(ITS, f"--{key}={value}"), InputError), value
+    for more in ("class_path=planted.Made", "init_args.a=1", "published=planted.Made", f"subsets={SPEC}"):
+        assert isinstance(parsed(ITS, f"--{key}.{more}"), InputError), more
+
+
+def test_environment_variables_are_not_read(planted, monkeypatch):
+    monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
+    monkeypatch.setenv("TRAIN_SEED", "7")
+    monkeypatch.setenv("TRAIN_MODEL", "planted.Made")
+    monkeypatch.setenv("TRAIN_CONFIG", "task: mine")
+    result = parsed(ITS)
+    assert (result.seed, result.task) == (0, "dehazing")
+
+
+NOT_TEXT = ["pipe", "folder", "large", "gone", "/dev/zero", "/dev/stdin", "-", "task: a", '{"task": "a"}']
+
+
+@pytest.mark.parametrize("name", NOT_TEXT)
+@pytest.mark.parametrize("where", ["--config", "base"])
+def test_only_text_files_of_a_reasonable_size_are_read(tmp_path, monkeypatch, name, where):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    with open("large", "w") as file:
+        file.truncate(2**40)
+    Path("mine.yaml").write_text(f"base: {name!r}\n")
+    result = parsed(Path(name if where == "--config" else "mine.yaml"))
+    assert isinstance(result, InputError)
+    assert name in str(result)
+
+
+def test_a_configuration_in_any_unicode_encoding(tmp_path):
+    text = f"base: {ITS}\r\ntask: größer\r\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        (tmp_path / "mine.yaml").write_bytes(text.encode(encoding))
+        assert parsed(tmp_path / "mine.yaml").task == "größer"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("base: ~/its.yaml\n")
+    (tmp_path / "its.yaml").write_text(f"base: {ITS}\ntask: mine\n")
+    assert parsed(Path("~/mine.yaml")).task == "mine"
 
 
 @few
