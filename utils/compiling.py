@@ -1,12 +1,15 @@
 """torch.compile where it pays off, with a fallback to eager mode where it fails."""
 
 import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from utils.memory_format import memory_format
 
 Network = Callable[[Tensor], list[Tensor]]
 
@@ -24,7 +27,12 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
         network: the network to compile.
         frozen: treat the weights as constants, for evaluation.
     """
-    fast: Network = torch.compile(network, dynamic=False, options={"freezing": frozen})
+    training = not frozen
+    # Left to itself, the compiler would run every convolution in channels-last.
+    channels_last = memory_format(next(network.parameters()).device, training) == torch.channels_last
+    options = {"freezing": frozen, "layout_optimization": channels_last}
+    fast: Network = torch.compile(network, dynamic=False, options=options)
+    torch.compiler.config.cache_key_tag = _instruction_sets()
     # Compile the backward pass together with the forward pass, so that a failure is caught below, not in the loop.
     with contextlib.suppress(AttributeError):  # older torch versions do this wherever they can
         torch._functorch.config.force_non_lazy_backward_lowering = True
@@ -61,3 +69,13 @@ def compiled_for_common_sizes(network: nn.Module) -> Network:
         return fast(x) if x.shape in common[:MAX_SIZES] else network(x)
 
     return forward
+
+
+def _instruction_sets() -> str:
+    """The CPU's instruction sets, as torch and oneDNN may use them.
+
+    torch's cache of compiled networks contains frozen weights in a layout that depends on these, but does not compare
+    them: with a cache written on another kind of CPU, the process crashes.
+    """
+    hardware = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.8 does not list them
+    return f"{torch.backends.cpu.get_cpu_capability()} {os.environ.get('ONEDNN_MAX_CPU_ISA')} {hardware}"

@@ -1,7 +1,8 @@
 """Compiling: which sizes, which names, and what happens without a compiler."""
 
+import pytest
 import torch
-from conftest import assert_same_run, run_process, tiny_training, train_tiny, weights_of
+from conftest import assert_same_run, command_of, run_process, tiny_training, train_tiny, weights_of
 
 from utils.compiling import MIN_IMAGES, compiled, compiled_for_common_sizes
 
@@ -45,3 +46,27 @@ def test_without_a_compiler_a_run_goes_on_with_one_warning(reside, tmp_path):
     assert len(warnings) == 1
     assert "running in eager mode" in warnings[0]
     assert_same_run(weights_of(tmp_path / "compiled"), weights_of(tmp_path / "plain"))
+
+
+FROZEN_CONVOLUTIONS = """
+import pytest
+import torch
+from utils.compiling import compiled
+torch.manual_seed(0)
+convolutions = (torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.GELU(), torch.nn.Conv2d(32, 32, 3, padding=1))
+network = torch.nn.Sequential(*convolutions).eval().to(memory_format=torch.channels_last)
+x = torch.rand(1, 32, 64, 64)
+with torch.inference_mode():
+    torch.testing.assert_close(compiled(network, frozen=True)(x), network(x))
+"""
+
+
+@pytest.mark.slow
+def test_a_network_compiled_on_another_kind_of_cpu_is_compiled_again(tmp_path):
+    """Needs AVX-512: the second process has only AVX2 and the cache of the first."""
+    command = command_of("-c", FROZEN_CONVOLUTIONS)
+    command["env"] |= {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    for instruction_set in ({}, {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}):
+        result = run_process(command | {"env": command["env"] | instruction_set})
+        assert result.returncode == 0, result.stderr
+        assert "compiling the network failed" not in result.stderr
