@@ -18,6 +18,7 @@ from typing import get_type_hints
 
 import numpy as np
 from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt
 from torch import nn
 
 from data.datasets import evaluation_loader, to_8bit, warn_of_too_many_workers
@@ -33,14 +34,13 @@ from evaluation.tables import write_tables
 from models import load_model
 from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
-from utils.config import TestSetConfig
+from utils.config import DataConfig, TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
 from utils.files import check_inside, write_atomically
 from utils.precision import Precision, supported
 from utils.versions import versions
 
-FOLDER_WORKERS = 4  # loader workers with --input
 COMPARED_PER_SET = 4  # rows of comparison.png per set, evenly spaced
 
 Results = dict[str, list[Score | Failure]]
@@ -53,7 +53,7 @@ class TestSets:
     parts: dict[str, TestSetConfig]
     pairs: dict[str, list[Pair]]
     subsets: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    workers: int = FOLDER_WORKERS
+    workers: int
     averaged: bool = False
     model_options: dict | None = None
 
@@ -63,8 +63,7 @@ def main() -> int:
     group = join_group()
     args.precision = supported(args.precision, group.device, warn=group.is_main)
     sets = find_sets(args)
-    if args.input is None:  # two folders have a fixed number of workers
-        warn_of_too_many_workers(sets.workers, group)
+    warn_of_too_many_workers(sets.workers, group)
     model = load_model(args.weights, sets.model_options)
     restored_files = find_restored_files(args, sets)
     lpips = load_lpips(group.device) if args.lpips else None
@@ -90,9 +89,9 @@ def main() -> int:
 def find_sets(args: Namespace) -> TestSets:
     """The test sets of the configuration, or the two folders given on the command line."""
     if args.input is not None:
-        name = args.input.resolve().name
+        name, workers = args.input.resolve().name, args.data.num_workers
         part = TestSetConfig(folder=str(args.input), protocol=args.protocol)
-        return TestSets(parts={name: part}, pairs={name: pair_folders(args.input, args.target)})
+        return TestSets(parts={name: part}, pairs={name: pair_folders(args.input, args.target)}, workers=workers)
     config = config_of(args)
     parts, root = config.data.test, config.data.root
     pairs = pairs_of_sets(root, parts)
@@ -183,6 +182,9 @@ def parse_args() -> Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--input", type=Path, required=folders_only, help="degraded images, instead of --config")
     parser.add_argument("--target", type=Path, required=folders_only, help="targets of --input, with matching names")
+    if folders_only:
+        workers = {"default": DataConfig.num_workers, "help": "loader workers per process"}
+        parser.add_argument("--data.num_workers", type=NonNegativeInt, **workers)
     protocols = get_type_hints(TestSetConfig)["protocol"]
     parser.add_argument("--protocol", type=protocols, default="rgb", help="evaluation protocol for --input")
     parser.add_argument("--lpips", action="store_true", help="also compute LPIPS (AlexNet); requires torchmetrics")

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from data.images import read_image
+from utils.shared_memory import explained_if_full
 
 # Disk space in bytes that the cache leaves free: checkpoints may share the disk, and the loader's batches /dev/shm.
 RESERVE = 2**30
@@ -31,7 +32,8 @@ class DecodedCache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.read_only = multiprocessing.Value("b", False)  # shared with the loader's workers
+        with explained_if_full():
+            self.read_only = multiprocessing.Value("b", False)  # shared with the loader's workers
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

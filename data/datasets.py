@@ -1,5 +1,6 @@
 """The paired image dataset and its data loaders."""
 
+import multiprocessing
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,15 @@ from data.synthetic.degradations import DEGRADATIONS
 from data.transforms import PairedCropFlip, to_tensor
 from utils.cpus import available_cores, cpu_count
 from utils.distributed import Group
+from utils.shared_memory import explained_if_full
 from utils.signals import leave_signals_to_the_parent
 
 MAX_REPLACEMENTS = 100  # pairs tried in place of a broken one before the sample is given up
+LOCKS_PER_WORKER = 6  # of a DataLoader, at most, if one counts the main process as a worker: torch takes 3 n + 8
+
+# Keeps iterators with a failed worker until the process exits, where ``run_script`` kills their workers. Deleting one
+# waits up to 5 s for its workers, and the threads of its queues sometimes print a traceback.
+_failed: list[Iterator] = []
 
 
 class Sample(TypedDict):
@@ -125,6 +132,23 @@ def collate(samples: Sequence[Sample]) -> dict:
     return batch
 
 
+class ImageLoader(DataLoader):
+    """A DataLoader whose iteration raises an InputError if its workers run out of shared memory."""
+
+    def __iter__(self) -> Iterator[dict]:
+        with explained_if_full():
+            if self.num_workers > 0:
+                # Without room for its locks, torch's iterator fails half built and prints a traceback when deleted.
+                locks = [multiprocessing.Lock() for _ in range(LOCKS_PER_WORKER * (self.num_workers + 1))]
+                del locks
+            iterator = super().__iter__()
+            try:
+                yield from iterator
+            except (OSError, RuntimeError):
+                _failed.append(iterator)
+                raise
+
+
 def train_loader(
     pairs: list[Pair],
     crop_size: tuple[int, int],
@@ -133,13 +157,13 @@ def train_loader(
     num_workers: int,
     degrade: str | None = None,
     cache: str | None = None,
-) -> DataLoader:
+) -> ImageLoader:
     """Batches of augmented crops, float32 (N, 3, *crop_size) in [0, 1], in the order of ``sampler``.
 
     ``cache`` is the folder of a ``DecodedCache``; None decodes images on every access.
     """
     read = read_image if cache is None else DecodedCache(cache).read
-    return DataLoader(
+    return ImageLoader(
         PairedImages(pairs, PairedCropFlip(crop_size), seed, degrade, read),
         batch_sampler=sampler,
         collate_fn=collate,
@@ -150,9 +174,9 @@ def train_loader(
     )
 
 
-def evaluation_loader(pairs: list[Pair], num_workers: int) -> DataLoader:
+def evaluation_loader(pairs: list[Pair], num_workers: int) -> ImageLoader:
     """Whole images in the order of ``pairs``, one per batch: float32 (1, 3, H, W) in [0, 1]."""
-    return DataLoader(
+    return ImageLoader(
         PairedImages(pairs),
         batch_size=1,
         collate_fn=collate,

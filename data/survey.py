@@ -15,6 +15,7 @@ from data.images import Header, image_header, read_image
 from data.layouts import Pair
 from utils.cpus import cpu_count
 from utils.errors import InputError, listed
+from utils.shared_memory import explained_if_full
 
 Result = TypeVar("Result")
 ImageHash = np.ndarray | InputError | None
@@ -49,7 +50,7 @@ def read_headers(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, 
 def image_hashes(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, ImageHash]:
     """Decode each image, using all cores, and return its ``image_hash``; ``title`` labels the progress bar."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(cpu_count(), context) as pool:
+    with explained_if_full(), ProcessPoolExecutor(cpu_count(), context) as pool:
         return _map_images(image_hash, pairs, pool, title)
 
 

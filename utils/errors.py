@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -39,13 +40,27 @@ def run_script(main: Callable[[], int | None]) -> None:
     except Exception as error:
         status = _report(error)
         traceback.clear_frames(error.__traceback__)
-    # A traceback or a reference cycle may keep a loader alive. At exit, Python would send its workers SIGTERM, which
-    # they ignore, and then wait for them forever.
-    gc.collect()
-    for worker in multiprocessing.active_children():
-        if worker.daemon:
-            worker.kill()
+    gc.collect()  # a traceback or a reference cycle may keep a loader alive
+    _kill_workers()
     sys.exit(status)
+
+
+def _kill_workers() -> None:
+    """Kill loader workers that are still alive.
+
+    At exit, Python would send them SIGTERM, which they ignore, and then wait for them forever. torch's handler of
+    SIGCHLD would raise an error for each of them.
+    """
+    workers = [process for process in multiprocessing.active_children() if process.daemon]
+    if not workers:
+        return
+    has_handler = hasattr(signal, "SIGCHLD")  # not on Windows
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if has_handler else None
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    if has_handler:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _report(error: Exception) -> int:
