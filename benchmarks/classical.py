@@ -5,6 +5,7 @@ no depth or blur kernel is given. ``Method.fit`` tunes the parameters on trainin
 strong as possible.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -93,13 +94,21 @@ class Method:
     values: dict[str, tuple[float, ...]]
 
     def fit(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Restore, dict[str, float]]:
-        """Grid search for the best mean PSNR over (degraded, target) pairs: the tuned method and its parameters."""
+        """Grid search for the best mean PSNR over (degraded, target) pairs: the tuned method and its parameters.
+
+        Raises:
+            ValueError: there are no pairs, or the results of all parameters contain NaN.
+        """
 
         def score(parameters: dict[str, float]) -> float:
-            return mean(peak_signal_noise_ratio(t, self.restore(x, **parameters), data_range=1) for x, t in pairs)
+            psnr = mean(peak_signal_noise_ratio(t, self.restore(x, **parameters), data_range=1) for x, t in pairs)
+            return -math.inf if math.isnan(psnr) else psnr
 
         choices = [dict(zip(self.values, choice, strict=True)) for choice in product(*self.values.values())]
-        best = max(choices, key=score)
+        scores = [score(choice) for choice in choices]
+        best = choices[scores.index(max(scores))]
+        if max(scores) == -math.inf:
+            raise ValueError(f"{self.name}: no parameters give finite pixels")
         return partial(self.restore, **best), best
 
 

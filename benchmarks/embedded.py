@@ -6,14 +6,18 @@
 The data are scikit-image's sample photographs, degraded by data.synthetic.benchmark, and the recipes are
 configs/benchmark_TASK.yaml. The parameters of the classical methods (benchmarks/classical.py) are tuned on training
 images. Writes the table benchmark.md, example images in benchmark.jpg, and one folder per task to OUTPUT. Tasks that
-already have results are not run again, and interrupted training resumes. The exit status is 1 if, on any task, the
-network's PSNR does not exceed that of both the input and the classical method.
+already have results are not run again, and interrupted training resumes. Results of other code or library versions
+give a warning, those of another configuration are refused. The exit status is 1 if, on any task, the network's PSNR
+does not exceed that of both the input and the classical method.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
@@ -34,7 +38,8 @@ from inference.whole import restore
 from models import load_model
 from utils.cli import ScriptParser, config_of, number_type
 from utils.config import Config
-from utils.errors import run_script
+from utils.errors import InputError, run_script
+from utils.files import write_atomically
 from utils.text_files import read_text
 from utils.versions import git_commit, versions
 
@@ -55,7 +60,7 @@ def main() -> int:
 
     results = {task: run_task(task, args.data, args.output, args.epochs) for task in args.tasks}
     report = f"{table(results)}\n\n{provenance(results)}\n"
-    (args.output / "benchmark.md").write_text(report, encoding="utf-8")
+    write_atomically(args.output / "benchmark.md", report)
     print(report)
     rows = [np.load(args.output / task / "row.npz") for task in args.tasks]
     sheet = comparison_sheet([tuple(row.values()) for row in rows])
@@ -67,22 +72,25 @@ def main() -> int:
 
 
 def run_task(task: str, data: Path, output: Path, epochs: int | None) -> dict:
-    """Train and evaluate on one task, or return the stored result of an earlier call."""
+    """Train and evaluate on one task, or return the stored result of an earlier call.
+
+    Raises:
+        InputError: the stored result was made with another configuration.
+    """
     folder = output / task
+    recipe = ["--config", ROOT / f"configs/benchmark_{task}.yaml", "--data.root", data / task]
+    recipe += [] if epochs is None else ["--train.epochs", epochs]
+    config = read_config(recipe)
+    about = {"configuration": digest(config), "commit": git_commit(), **versions()}
     if (folder / "result.json").exists():
-        return json.loads(read_text(folder / "result.json"))
+        return stored_result(folder, about)
     start = time.monotonic()
     print(f"\n{task}", flush=True)
     write_benchmark(data, [task])
-    common = ["--config", ROOT / f"configs/benchmark_{task}.yaml", "--data.root", data / task]
-    overrides = [] if epochs is None else ["--train.epochs", epochs]
-    run_project_script("train.py", *common, "--output", folder, "--resume", "auto", *overrides)
+    run_project_script("train.py", *recipe, "--output", folder, "--resume", "auto")
     weights = folder / "checkpoints" / "best.pt"
-    run_project_script("test.py", *common, "--weights", weights, "--output", folder)
+    run_project_script("test.py", *recipe, "--weights", weights, "--output", folder)
 
-    parser = ScriptParser()
-    parser.add_config()
-    config = config_of(parser.instantiate(parser.parse_args(["--config", str(common[1])])))
     method = METHODS[task]
     classical, parameters = method.fit(training_images(config, data / task))
     sets = json.loads(read_text(folder / "metrics.json"))["sets"]
@@ -95,10 +103,50 @@ def run_task(task: str, data: Path, output: Path, epochs: int | None) -> dict:
         "restored": average([sets[name]["restored"] for name in config.data.test]),
         "method": method.name,
         "parameters": parameters,
+        "made_with": about,
     }
     np.savez(folder / "row.npz", *example_row(classical, weights, config, data / task, list(TASKS).index(task)))
     result["minutes"] = (time.monotonic() - start) / 60
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def read_config(recipe: list) -> Config:
+    """The configuration of train.py's arguments."""
+    parser = ScriptParser()
+    parser.add_config()
+    return config_of(parser.instantiate(parser.parse_args([str(argument) for argument in recipe])))
+
+
+def digest(config: Config) -> str:
+    """SHA-256 of a configuration, whatever the folder of its data."""
+    options = asdict(config)
+    del options["data"]["root"]
+    return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+def stored_result(folder: Path, about: Mapping[str, str | None]) -> dict:
+    """Read result.json; ``about`` describes the present code. Differences from the stored description are reported.
+
+    Raises:
+        InputError: the configuration differs, or the file is damaged.
+    """
+    path = folder / "result.json"
+    advice = f"remove {folder} to run the task again"
+    try:
+        result = json.loads(read_text(path))
+        made_with = dict(result["made_with"])
+    except (ValueError, LookupError, TypeError):
+        raise InputError(f"{path}: damaged, or of an older version of this benchmark; {advice}") from None
+    if made_with.get("configuration") != about["configuration"]:
+        raise InputError(f"{path}: made with another configuration or number of epochs; {advice}")
+    different = [
+        f"{key} {made_with.get(key)} instead of {about.get(key)}"
+        for key in about.keys() | made_with.keys()
+        if made_with.get(key) != about.get(key)
+    ]
+    if different:
+        print(f"warning: {path}: made with {', '.join(sorted(different))}; {advice}", file=sys.stderr)
     return result
 
 
@@ -160,8 +208,8 @@ def average(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 def is_ahead(result: dict) -> bool:
-    """Whether the network's PSNR exceeds that of both the input and the classical method."""
-    return result["restored"]["psnr"] > max(result["input"]["psnr"], result["classical"]["psnr"])
+    """Whether the network's PSNR exceeds that of both the input and the classical method; False if any is NaN."""
+    return all(result["restored"]["psnr"] > result[row]["psnr"] for row in ("input", "classical"))
 
 
 def table(results: dict[str, dict]) -> str:
@@ -179,12 +227,15 @@ def table(results: dict[str, dict]) -> str:
 
 
 def provenance(results: dict[str, dict]) -> str:
-    """The table's caption: metrics, total time, hardware and software versions."""
+    """The table's caption: metrics, total time, and what the results were made with."""
     minutes = sum(result["minutes"] for result in results.values())
-    about = versions()
+
+    def all_of(key: str) -> str:
+        return " and ".join(sorted({result["made_with"].get(key) or "unknown" for result in results.values()}))
+
     return (
         f"PSNR in dB / SSIM on photographs not used for training. {minutes:.1f} minutes in total on "
-        f"{about['device']} with torch {about['torch']}, commit {git_commit() or 'unknown'}."
+        f"{all_of('device')} with torch {all_of('torch')}, commit {all_of('commit')}."
     )
 
 
