@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument(
         "--batch", type=number_type(int, 0, 2**16), default=0, help="batch size of the training step; 0: restoring"
     )
-    parser.add_argument("--num_blocks", type=number_type(int, 1, 1000), default=4, help="residual blocks per CNNBlock")
-    parser.add_argument("--channels", type=number_type(int, 8, 1024), default=32, help="width of the network")
+    parser.add_argument("--num_blocks", type=number_type(int, 1, 256), default=4, help="residual blocks per CNNBlock")
+    parser.add_argument("--channels", type=number_type(int, 8, 256), default=32, help="width of the network")
     args = parser.parse()
     model = build_model(num_blocks=args.num_blocks, channels=args.channels)
     start = time.perf_counter()

@@ -45,9 +45,9 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 def main() -> None:
     parser = ScriptParser(prog="python -m benchmarks.speed", description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--num_blocks", type=number_type(int, 1, 1000), nargs="+", default=[4], help="residual blocks per CNNBlock"
+        "--num_blocks", type=number_type(int, 1, 256), nargs="+", default=[4], help="residual blocks per CNNBlock"
     )
-    parser.add_argument("--channels", type=number_type(int, 8, 1024), default=32, help="width of the network")
+    parser.add_argument("--channels", type=number_type(int, 8, 256), default=32, help="width of the network")
     parser.add_argument(
         "--side", type=number_type(int, 64, 8192), default=256, help="side of the images; on CUDA, for training only"
     )

@@ -1,7 +1,7 @@
 """File layouts of the published data sets, and how inputs are matched to their targets.
 
 A layout is a list of rules. A rule is a pair of patterns, one for inputs and one for targets, matched against each
-file's path relative to the set's folder, without suffix and ignoring case:
+file's path relative to the set's folder, without suffix and ignoring case (``data.patterns``):
 
 - ``{name}``, for any name, is a non-greedy wildcard that must match the same text in input and target;
 - ``{number}`` matches digits, compared by value, so that 7 and 007 are equal;
@@ -12,12 +12,13 @@ An input and a target form a pair if all their fields match; several inputs may 
 configuration may give a custom rule in place of a layout name: ``layout: ["in/{id}_n", "out/{id}"]``.
 """
 
-import os
-import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data.folders import walk
 from data.images import SUFFIXES
+from data.patterns import Pattern, compile_rule
 from utils.errors import InputError, listed
 
 FORMATS = ", ".join(sorted(SUFFIXES))
@@ -64,9 +65,9 @@ CENTRED_TARGETS = ("reside",)
 class Pair:
     """The files of a degraded image and its target.
 
-    ``name`` is the input's path relative to the set's folder, without suffix. If ``centred`` is set, a target larger
-    than its input is centre-cropped to the input's size; otherwise both sizes must be equal. For inputs synthesised
-    when loading, ``input`` and ``target`` are the same, clean file.
+    ``name`` is the input's path relative to the set's folder, without suffix unless another input differs in nothing
+    else. If ``centred`` is set, a target larger than its input is centre-cropped to the input's size; otherwise both
+    sizes must be equal. For inputs synthesised when loading, ``input`` and ``target`` are the same, clean file.
     """
 
     name: str
@@ -79,21 +80,23 @@ def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
     """Find all pairs below ``folder``, sorted by name; ``layout`` is a key of LAYOUTS or a custom rule.
 
     Raises:
-        InputError: the folder or layout does not exist, there are no pairs, or some images are unpaired (the message
-            gives their number and the first few names).
+        InputError: the folder or layout does not exist or is malformed, there are no pairs, or some images are unpaired
+            (the message gives their number and the first few names).
     """
     if isinstance(layout, str) and layout not in LAYOUTS:
         raise InputError(
             f"unknown layout {layout!r}: expected one of {', '.join(LAYOUTS)}, or [INPUT, TARGET] patterns"
         )
-    rules = LAYOUTS[layout] if isinstance(layout, str) else (layout,)
+    rules = LAYOUTS[layout] if isinstance(layout, str) else (tuple(layout),)
+    for rule in rules:
+        compile_rule(rule)
     folder = Path(folder)
     images = list_images(folder)
     problems: dict[int, str] = {}
     for rule in rules:
         pairs, problem = _apply(rule, images)
         if pairs and not problem:
-            return [replace(pair, centred=layout in CENTRED_TARGETS) for pair in pairs]
+            return _named_apart([replace(pair, centred=layout in CENTRED_TARGETS) for pair in pairs])
         if problem:
             problems.setdefault(len(pairs), problem)
     if not problems:
@@ -113,7 +116,7 @@ def find_clean(folder: str | Path) -> list[Pair]:
     images = list_images(Path(folder))
     if not images:
         raise InputError(f"{folder}: no images found; expected {FORMATS} files")
-    return [Pair(name, path, path) for name, path in images]
+    return _named_apart([Pair(name, path, path) for name, path in images])
 
 
 def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pair]:
@@ -126,9 +129,10 @@ def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pa
     inputs, targets = (list_images(folder) for folder in folders)
     if not inputs:
         raise InputError(f"{folders[0]}: no images found; expected {FORMATS} files")
-    targets = _match(targets, "{id}")
-    same_name = _match(inputs, "{id}")
-    by_prefix = _match(inputs, "{id}_*")
+    whole, prefix = Pattern("{id}"), Pattern("{id}_*")
+    targets = _match(targets, whole)
+    same_name = _match(inputs, whole)
+    by_prefix = _match(inputs, prefix)
     by_prefix = by_prefix if sum(map(len, by_prefix.values())) == len(inputs) else {}
     for grouped in (same_name, by_prefix):
         if grouped and grouped.keys() <= targets.keys():
@@ -136,37 +140,39 @@ def pair_folders(input_folder: str | Path, target_folder: str | Path) -> list[Pa
             break
     if problem := _unpaired(same_name, targets):
         raise InputError(problem)
-    return _join(same_name, targets)
+    return _named_apart(_join(same_name, targets))
 
 
 def list_images(folder: Path) -> list[tuple[str, Path]]:
     """Sorted (path relative to ``folder`` without suffix, path) of every image below it.
 
-    Symbolic links are followed; each folder is visited once.
+    Links are followed and service files passed over, see ``data.folders.walk``.
 
     Raises:
         InputError: the folder does not exist.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found = []
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for file in files:
-            path = Path(parent, file)
-            if path.suffix.lower() in SUFFIXES and not file.startswith("."):
-                found.append((path.relative_to(folder).with_suffix("").as_posix(), path))
-    return sorted(found)
+    paths = (Path(parent, file) for parent, _, files in walk(folder) for file in files)
+    images = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted((path.relative_to(folder).with_suffix("").as_posix(), path) for path in images)
+
+
+def _named_apart(pairs: list[Pair]) -> list[Pair]:
+    """Give the inputs that share a name, such as 1.png and 1.jpg, their names with suffix: results are kept by name."""
+    while shared := {name for name, count in Counter(pair.name for pair in pairs).items() if count > 1}:
+        pairs = [_with_suffix(pair) if pair.name in shared else pair for pair in pairs]
+    return sorted(pairs, key=lambda pair: pair.name)
+
+
+def _with_suffix(pair: Pair) -> Pair:
+    has_suffix = pair.name.split("/")[-1] == pair.input.name
+    return pair if has_suffix else replace(pair, name=pair.name + pair.input.suffix)
 
 
 def _apply(rule: Rule, images: list[tuple[str, Path]]) -> tuple[list[Pair], str | None]:
     """The pairs found by a rule, and an error message if images are unpaired; ([], None) if no input matches."""
-    inputs, targets = (_match(images, pattern) for pattern in rule)
+    inputs, targets = (_match(images, pattern) for pattern in compile_rule(rule))
     if not inputs:
         return [], None
     if "{" not in rule[0]:
@@ -182,28 +188,13 @@ def _apply(rule: Rule, images: list[tuple[str, Path]]) -> tuple[list[Pair], str 
 Grouped = dict[tuple[str, ...], list[tuple[str, Path]]]
 
 
-def _match(images: list[tuple[str, Path]], pattern: str) -> Grouped:
+def _match(images: list[tuple[str, Path]], pattern: Pattern) -> Grouped:
     """The images that match a pattern, grouped by the values of its ``{...}`` fields."""
-    compiled = _compile(pattern)
     matched = {}
     for name, path in images:
-        if match := compiled.fullmatch(name):
-            parts = sorted(match.groupdict().items())
-            key = tuple(str(int(value)) if part == "number" else value.casefold() for part, value in parts)
+        if (key := pattern.match(name)) is not None:
             matched.setdefault(key, []).append((name, path))
     return matched
-
-
-def _compile(pattern: str) -> re.Pattern:
-    regex = ""
-    for part in re.split(r"(\{\w+\}|\*)", pattern):
-        if part == "{number}":
-            regex += r"(?P<number>\d+)(?!\d)"
-        elif part.startswith("{"):
-            regex += f"(?P<{part[1:-1]}>.+?)"
-        else:
-            regex += ".*" if part == "*" else re.escape(part)
-    return re.compile(regex, re.IGNORECASE | re.DOTALL)  # file names may contain newlines
 
 
 def _join(inputs: Grouped, targets: Grouped) -> list[Pair]:

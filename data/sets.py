@@ -1,17 +1,18 @@
 """Resolve the data sets of a configuration to pairs of files."""
 
 import io
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from data.folders import find_below
 from data.layouts import Pair, find_clean, find_pairs
+from data.lists import select_listed
 from utils.config import SetConfig, TestSetConfig, TrainSetConfig
-from utils.errors import InputError, listed
-from utils.text_files import read_bytes, read_text
+from utils.errors import InputError
+from utils.text_files import expand_home, read_bytes
 
 
 def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
@@ -20,7 +21,7 @@ def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
     Raises:
         InputError: the folder does not exist, or as ``find_pairs``, ``select_listed`` and ``select_numbered``.
     """
-    root = Path(root)
+    root = expand_home(root)
     folder = resolve_folder(root, part.folders)
     if folder is None:
         wanted = root if not root.is_dir() else " or ".join(str(root / name) for name in part.folders)
@@ -29,7 +30,7 @@ def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
         return find_clean(folder)
     pairs = find_pairs(folder, part.layout)
     if isinstance(part.only, str):
-        return select_listed(pairs, root / part.only)
+        return select_listed(pairs, find_below(root, expand_home(part.only)))
     return pairs if part.only is None else select_numbered(pairs, *part.only)
 
 
@@ -61,7 +62,7 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
     folder = resolve_folder(root, part.folders)
     found = {}
     for name, subset in part.subsets.items():
-        file = folder / subset.positions
+        file = find_below(folder, expand_home(subset.positions))
         try:
             positions = np.load(io.BytesIO(read_bytes(file)), allow_pickle=False).ravel()
         except FileNotFoundError:
@@ -76,17 +77,9 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
 
 
 def resolve_folder(root: str | Path, names: Iterable[str]) -> Path | None:
-    """The first of ``names`` that is a folder below ``root``, ignoring case; None if there is none."""
-    for name in names:
-        found = Path(root)
-        for part in Path(name).parts:
-            if not (found / part).is_dir() and found.is_dir():
-                spellings = {entry.casefold(): entry for entry in sorted(os.listdir(found))}
-                part = spellings.get(part.casefold(), part)
-            found = found / part
-        if found.is_dir():
-            return found
-    return None
+    """The first of ``names`` that is a folder below ``root``, see ``find_below``; None if there is none."""
+    candidates = (find_below(expand_home(root), expand_home(name)) for name in names)
+    return next((folder for folder in candidates if folder.is_dir()), None)
 
 
 def select_numbered(pairs: list[Pair], first: int, last: int) -> list[Pair]:
@@ -105,46 +98,3 @@ def select_numbered(pairs: list[Pair], first: int, last: int) -> list[Pair]:
     if not chosen:
         raise InputError(f"{pairs[0].input.parent}: no images numbered {first} to {last}; check the set's `only`")
     return chosen
-
-
-def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
-    """The pairs whose inputs are listed in a text file, one per line.
-
-    A line may have several columns, such as RealBlur's target and input. An entry matches a pair if its path ends
-    with ``Pair.name`` or vice versa, ignoring case and suffix.
-
-    Raises:
-        InputError: the file cannot be read, or a line matches no input.
-    """
-    try:
-        text = os.fsdecode(read_text(file).encode())  # spelt as os.listdir spells names, in any locale
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file; expected a list of the split's images, as set by `only`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot read the image list of the split: {error}") from None
-    by_name = {pair.name.casefold(): [pair] for pair in pairs}
-    by_tail: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        for tail in _path_tails(pair.name.casefold()):
-            by_tail.setdefault(tail, []).append(pair)
-    chosen, missing = {}, []
-    for line in lines:
-        entries = [re.sub(r"\.\w+$", "", entry.casefold()) for entry in dict.fromkeys([line, *line.split()])]
-        found = [by_tail[entry] for entry in entries if entry in by_tail]
-        found += [by_name[tail] for entry in entries for tail in _path_tails(entry) if tail in by_name]
-        if not found:
-            missing.append(line)
-        else:
-            chosen.update((pair.name, pair) for pair in found[0])
-    if not chosen and not missing:
-        raise InputError(f"{file}: the list is empty, expected one image name per line")
-    if missing:
-        raise InputError(f"{file}: {listed(missing, 'line(s) with no matching input')}")
-    return [chosen[name] for name in sorted(chosen)]
-
-
-def _path_tails(path: str) -> list[str]:
-    """a/b/c -> a/b/c, b/c, c."""
-    parts = path.split("/")
-    return ["/".join(parts[start:]) for start in range(len(parts))]

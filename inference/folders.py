@@ -2,12 +2,16 @@
 
 import glob
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from data.folders import is_service, walk
 from data.images import SUFFIXES
 from utils.errors import InputError
 from utils.files import check_inside
+from utils.text_files import expand_home
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
 
     A file named explicitly is restored directly into ``output``. Files found in a folder or by a pattern keep their
     subfolders, relative to the folder or to the part of the pattern before the first wildcard. Folders and patterns
-    skip files with other suffixes, and hidden files.
+    skip files with other suffixes and service files; links to folders are followed (``data.folders.walk``).
 
     Args:
         videos: lower-case suffixes of videos, such as ".mp4"; those of images are ``SUFFIXES``.
@@ -38,7 +42,7 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, but --output must be a folder")
     jobs: dict[Path, Job] = {}
-    for name in inputs:
+    for name in map(str, map(expand_home, inputs)):
         found = 0
         for path, relative in _matches(name, suffixes):
             if Path(os.path.abspath(path)).is_relative_to(output) and not Path(name).is_file():
@@ -69,23 +73,37 @@ def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
         return [(path, Path(path.name))]
     if not glob.has_magic(name):
         raise InputError(f"{path}: no such file or folder")
-    fixed = Path()
-    for part in path.parts:
-        if glob.has_magic(part):
-            break
-        fixed /= part
+    magic = next(index for index, part in enumerate(path.parts) if glob.has_magic(part))
+    fixed = Path(*path.parts[:magic])
     found = []
-    for match in sorted(map(Path, glob.glob(name, recursive=True))):
+    for match in _expand(fixed, path.parts[magic:]):
         files = _below(match, suffixes) if match.is_dir() and match.suffix.lower() not in suffixes else [match]
         found += [(file, file.relative_to(fixed)) for file in files if file.suffix.lower() in suffixes]
     return list(dict.fromkeys(found))
 
 
+def _expand(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    """What matches a pattern below a folder, sorted; ``**`` stands for any number of folders, as in the shell."""
+    if not parts:
+        yield folder
+    elif not folder.is_dir():
+        return
+    elif parts[0] == "**":
+        for inner, _, _ in walk(folder):
+            yield from _expand(inner, parts[1:] or ("*",))
+    elif glob.has_magic(parts[0]):
+        for name in sorted(os.listdir(folder)):
+            if fnmatchcase(name, parts[0]) and (parts[0].startswith(".") or not is_service(name)):
+                yield from _expand(folder / name, parts[1:])
+    elif os.path.lexists(folder / parts[0]):
+        yield from _expand(folder / parts[0], parts[1:])
+
+
 def _below(folder: Path, suffixes: set[str]) -> list[Path]:
-    """Files in a folder tree, without hidden ones; folders with a matching suffix too, so that they are reported."""
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = [name for name in (*files, *folders) if Path(name).suffix.lower() in suffixes]
-        found += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return found
+    """Files in a folder tree; folders with a matching suffix too, so that they are reported."""
+    return [
+        parent / name
+        for parent, folders, files in walk(folder)
+        for name in sorted([*files, *folders])
+        if Path(name).suffix.lower() in suffixes
+    ]

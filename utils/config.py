@@ -16,18 +16,15 @@ def bounded(least: float, most: float, why: str, *, default: Any = MISSING) -> A
     return field(default=default, metadata={"bounds": (least, most, why)})
 
 
-MAX_POOL_SIZES = 8
-
-
 @dataclass(kw_only=True)
 class ModelConfig:
     """The network"""
 
     name: Literal["irnext"] = "irnext"
     """Name of the network, a key of models.MODELS."""
-    num_blocks: int = bounded(1, 1000, "the deepest network of the paper has 16", default=4)
+    num_blocks: int = bounded(1, 256, "the deepest published network has 16", default=4)
     """Residual blocks per CNNBlock; 4 for dehazing and desnowing, 14 for motion deblurring, 16 for deraining."""
-    channels: int = bounded(8, 1024, "with 1024, a single block has 800 million parameters", default=32)
+    channels: int = bounded(8, 256, "the published networks have 32", default=32)
     """Number of channels at full size; a multiple of 8."""
     mean_window: float | None = bounded(0, 1, "it is a fraction of the image", default=None)
     """Window of the attention's local mean, as a fraction of height and width; null: mean over the whole image."""
@@ -199,8 +196,12 @@ class Config:
         check_values(self)
         data, train = self.data, self.train
         _require(len(data.test) > 0, "data.test needs at least one test set")
+        for name in [*data.test, *(data.validation or {})]:
+            is_folder_name = name not in ("", ".", "..") and set(name).isdisjoint("/\\\0")
+            _require(
+                is_folder_name, f"data: the set {name!r} needs another name: its images go to a folder of that name"
+            )
         _require(data.validation is None or len(data.validation) > 0, "data.validation needs at least one set, or null")
-        _require(len(self.model.pool_sizes) <= MAX_POOL_SIZES, f"model.pool_sizes: more than {MAX_POOL_SIZES} sizes")
         _require(train.min_lr <= train.lr, f"train.min_lr: {train.min_lr} is more than train.lr, {train.lr}")
         _require(
             train.warmup_epochs < train.epochs,

@@ -5,7 +5,8 @@ import pytest
 from album import write
 
 from data.layouts import find_pairs
-from data.sets import pairs_of_set, pairs_of_sets, resolve_folder, select_listed, select_numbered, subset_positions
+from data.lists import select_listed
+from data.sets import pairs_of_set, pairs_of_sets, resolve_folder, select_numbered, subset_positions
 from utils.config import SetConfig, SubsetConfig, TestSetConfig
 from utils.errors import InputError
 

@@ -123,6 +123,8 @@ ODD_CONFIGS = {
     "base folder": "base: .",
     "base list": "base: [1]",
     "base null byte": 'base: "a\\0b"',
+    "a set that is a path": BASE + "data: {test: {a/b: {}}}",
+    "a set that leads out": BASE + "data: {validation: {..: {}}}",
     "base long": f"base: {'a' * 5000}",
     "integer": f"seed: {'9' * 5000}",
     "infinite": "train: {epochs: .inf, lr: .nan}",
