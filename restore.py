@@ -15,43 +15,52 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from inference.folders import Job, find_jobs
+from inference.folders import Job, check_comparisons, find_jobs
 from inference.manifest import Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
 from inference.video import CODECS
+from inference.whole import SMALLEST_TILE
 from utils.cli import ScriptParser, number_type
 from utils.errors import listed, printable, run_script
 from utils.precision import Precision
 from utils.signals import STOPPED
 
-MIN_TILE, MAX_TILE = 32, 2**16  # pixels
+MAX_TILE = 2**16  # pixels
 
 
 def main() -> int:
     args = parse_args()
     jobs = find_jobs(args.input, args.output, videos=set(CODECS))
+    if args.compare:
+        check_comparisons(jobs)
     restorer = Restorer(args.weights, precision=args.precision)
     manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble))
-    pending = jobs if args.overwrite else new_jobs(jobs, manifest)
+    pending = jobs if args.overwrite else unfinished_jobs(jobs, manifest, args.compare)
     args.output.mkdir(parents=True, exist_ok=True)
 
     options = Options(
-        compare=args.compare, self_ensemble=args.self_ensemble, tile=args.tile, max_megapixels=args.max_megapixels
+        compare=args.compare,
+        overwrite=args.overwrite,
+        self_ensemble=args.self_ensemble,
+        tile=args.tile,
+        max_megapixels=args.max_megapixels,
     )
     session = Session(restorer, options, manifest, pending)
     if not session.run(pending):
         print(f"stopped; run the same command again to continue {args.output}")
         return STOPPED
 
-    counts = f"{len(pending) - session.failed} restored, {len(jobs) - len(pending)} skipped, {session.failed} failed"
-    print(f"{counts}; written to {args.output}")
+    skipped = len(jobs) - session.restored - session.failed
+    counts = f"{session.restored} restored, {skipped} skipped, {session.failed} failed"
+    added = f", {session.compared} missing comparison(s) added" if session.compared else ""
+    print(f"{counts}{added}; written to {args.output}")
     return 2 if session.failed else 0
 
 
-def new_jobs(jobs: list[Job], manifest: Manifest) -> list[Job]:
-    """The jobs without a result.
+def unfinished_jobs(jobs: list[Job], manifest: Manifest, compare: bool) -> list[Job]:
+    """The jobs without a result or, if there is to be one, without a comparison.
 
     Raises:
         InputError: a result exists that was made with other weights or options.
@@ -61,7 +70,7 @@ def new_jobs(jobs: list[Job], manifest: Manifest) -> list[Job]:
         skipped = listed([str(path) for path in unlisted], "existing file(s)", show=3)
         note = f"skipping {skipped}; made with unknown weights and options (--overwrite replaces them)"
         print(f"note: {printable(note)}", file=sys.stderr)
-    return [job for job in jobs if not job.output.exists()]
+    return [job for job in jobs if not job.output.exists() or (compare and not job.comparison.exists())]
 
 
 def parse_args() -> Namespace:
@@ -76,7 +85,7 @@ def parse_args() -> Namespace:
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
     parser.add_argument(
-        "--tile", type=number_type(int, MIN_TILE, MAX_TILE), help="tile side in pixels (default: chosen by free memory)"
+        "--tile", type=number_type(int, SMALLEST_TILE, MAX_TILE), help="tile side in pixels (default: by free memory)"
     )
     parser.add_argument(
         "--max-megapixels",

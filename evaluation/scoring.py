@@ -1,5 +1,6 @@
 """Score the images of a test set."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from evaluation.metrics import PROTOCOLS
+from inference.finite import ADVICE
 from inference.whole import restore
 from utils.compiling import Network
 from utils.errors import InputError, printable
@@ -85,15 +87,14 @@ def score_images(
             for side, image in zip(sides, (input, restored), strict=True):
                 side["lpips"] = lpips(image, target)
         metrics = list(sides[0])
-        values = [restored.isfinite().all().double()[None]]
+        values = [restored.sum(dtype=torch.float64)[None]]  # a metric may not look at every pixel
         values += [side[metric].double() for side in sides for metric in metrics]
         copy = HostCopy(torch.cat(values))
 
         def finish() -> tuple:
-            is_finite, *scores = copy.tolist()
-            if not is_finite:
-                advice = "the weights are damaged, or the precision is too low: try --precision float32"
-                return (Failure(name, f"{name}: the restored image is not finite; {advice}"),)
+            total, *scores = copy.tolist()
+            if not all(map(math.isfinite, (total, *scores))):
+                return (Failure(name, f"{name}: the restored image is not finite; {ADVICE}"),)
             of_input, of_restored = (
                 dict(zip(metrics, part, strict=True)) for part in (scores[: len(metrics)], scores[len(metrics) :])
             )

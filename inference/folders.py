@@ -22,6 +22,11 @@ class Job:
     output: Path
     is_video: bool
 
+    @property
+    def comparison(self) -> Path:
+        """The file with input and result side by side."""
+        return self.output.with_name(f"{self.output.name}.compare{self.output.suffix if self.is_video else '.png'}")
+
 
 def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
     """The jobs for a list of files, folders (searched recursively) and glob patterns.
@@ -60,6 +65,20 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
         if not found:
             raise InputError(f"{name}: no images or videos found (supported: {', '.join(sorted(suffixes))})")
     return list(jobs.values())
+
+
+def check_comparisons(jobs: list[Job]) -> None:
+    """Refuse comparisons that would overwrite a result or an input.
+
+    Raises:
+        InputError: an input is called like the comparison of another.
+    """
+    inputs = {os.path.realpath(job.input): job.input for job in jobs}
+    results = {os.path.realpath(job.output): job.input for job in jobs}
+    for job in jobs:
+        path = os.path.realpath(job.comparison)
+        if other := results.get(path, inputs.get(path)):
+            raise InputError(f"{other}: the comparison of {job.input} has this name too; rename it, or omit --compare")
 
 
 def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:

@@ -1,4 +1,4 @@
-"""Parts of image files that Pillow does not expose: colour chunks of a PNG, the kind of compression of a WebP."""
+"""Parts of image files that Pillow does not expose: a PNG's colour chunks, a WebP's compression, EXIF thumbnails."""
 
 import struct
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks that say what a PNG's values mean, besides the ICC profile (PNG specification, third edition, section 11.3.2).
 PNG_COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+EXIF_HEADER = b"Exif\0\0"
+THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202  # JPEGInterchangeFormat and its length (EXIF 2.3, section 4.5.5)
 
 
 def png_colour_chunks(content: bytes) -> dict[bytes, bytes]:
@@ -44,3 +46,40 @@ def _riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         kind, length = struct.unpack_from("<4sI", content, position)
         yield kind, content[position + 8 : position + 8 + length]
         position += 8 + length + length % 2
+
+
+def without_exif_header(exif: bytes) -> bytes:
+    """An EXIF block from its TIFF header on; in JPEG, and sometimes in WebP, "Exif" and two zeros precede it."""
+    return exif.removeprefix(EXIF_HEADER)
+
+
+def without_thumbnail(exif: bytes) -> bytes:
+    """An EXIF block, beginning with its TIFF header, without its thumbnail; all other bytes stay where they are.
+
+    Maker notes contain offsets into the block, so nothing may move. The thumbnail's pixels become zeros, and the first
+    directory (IFD0) no longer points at the thumbnail's (IFD1). A block that cannot be parsed is returned as it is.
+    """
+    block = bytearray(exif)
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2], "")
+    try:
+        (first,) = struct.unpack_from(f"{order}I", exif, 4)
+        link = _next_directory(exif, first, order)
+        (second,) = struct.unpack_from(f"{order}I", exif, link)
+        if not order or not second:
+            return exif
+        (count,) = struct.unpack_from(f"{order}H", exif, second)
+        entries = [struct.unpack_from(f"{order}HHII", exif, second + 2 + 12 * index) for index in range(count)]
+        values = {tag: value for tag, _, _, value in entries}
+        start, length = values.get(THUMBNAIL_OFFSET, 0), values.get(THUMBNAIL_LENGTH, 0)
+        end = min(start + length, len(block))
+        block[start:end] = bytes(max(0, end - start))
+        struct.pack_into(f"{order}I", block, link, 0)
+    except struct.error:
+        return exif
+    return bytes(block)
+
+
+def _next_directory(exif: bytes, directory: int, order: str) -> int:
+    """Position of the offset of the directory that follows ``directory``."""
+    (count,) = struct.unpack_from(f"{order}H", exif, directory)
+    return directory + 2 + 12 * count

@@ -1,130 +1,323 @@
-"""Write restored images in the format of their suffix, with the metadata of the input."""
+"""Write restored images in the format of their suffix, with the metadata of the input.
+
+Metadata come from files of any origin, and each format and encoder has limits of its own. Instead of listing these
+limits, every piece of metadata is tried: what a small image of the same kind does not give back when it is decoded is
+left out, with a note.
+"""
 
 import io
+import math
 import struct
+import warnings
 import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import tifffile
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image
 
-from inference.photo_files import XMP_TAG, Photograph
+from inference.photo_files import IPTC_TAG, XMP_TAG, Photograph
+from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail
+from inference.photo_tiff import EXIF_IFD, encoded_tiff
 from utils.errors import InputError
 from utils.files import write_atomically
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
 FORMATS[".tiff"] = FORMATS[".tif"]
 JPEG_QUALITY = 95  # without chroma subsampling; also the quality of lossy WebP
+# Pixels per side: libjpeg's JPEG_MAX_DIMENSION, and the 14 bits of a WebP frame header (RFC 6386, section 9.1).
+MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+# What each format stores besides colour; docs/restore.md has the same table.
+STORED = {
+    "PNG": {"16 bits", "alpha", "icc", "exif", "xmp", "dpi", "text", "png_colour"},
+    "JPEG": {"icc", "exif", "xmp", "dpi"},
+    "WEBP": {"alpha", "icc", "exif", "xmp"},
+    "BMP": {"alpha", "dpi"},
+    "TIFF": {"16 bits", "alpha", "icc", "exif", "xmp", "dpi", "tags"},
+}
+LABELS = {
+    "alpha": "alpha channel",
+    "icc": "ICC profile",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "dpi": "resolution",
+    "text": "PNG text",
+    "png_colour": "PNG chunk",
+    "tags": "TIFF tag",
+}
+XMP_KEYWORD = "XML:com.adobe.xmp"
+RAW_EXIF = ("Raw profile type exif", "Raw profile type APP1")  # EXIF as hexadecimal text, written by ImageMagick
+INCH = 0.0254  # metres
+NAMED = 5  # pieces of metadata in a note
+SAMPLE = 8  # side in pixels of the image on which metadata are tried
+
+# Metadata by group ("icc", "text", ...) and, for groups with several entries, key within the group.
+Pieces = dict[tuple[str, Any], Any]
 
 
-def write_photograph(path: str | Path, photograph: Photograph) -> None:
+def check_writable(path: str | Path, photograph: Photograph) -> None:
+    """Check that the format of the suffix of ``path`` can store an image of this size and depth.
+
+    Raises:
+        InputError: it cannot; the message says which formats can.
+    """
+    path = Path(path)
+    format = FORMATS.get(path.suffix.lower())
+    if format is None:
+        raise InputError(f"{path}: cannot write {path.suffix} images; use one of {', '.join(sorted(FORMATS))}")
+    if photograph.colour.dtype == np.uint16 and "16 bits" not in STORED[format]:
+        raise InputError(f"{path}: {path.suffix} cannot store 16-bit images; use .png or .tif")
+    height, width = photograph.colour.shape[:2]
+    limit = MAX_SIDE.get(format, math.inf)
+    if max(height, width) > limit:
+        raise InputError(
+            f"{path}: {width}x{height} is too large for {path.suffix}, at most {limit:,} pixels per side; "
+            "convert the input to .png or .tif"
+        )
+
+
+def write_photograph(path: str | Path, photograph: Photograph) -> tuple[str, ...]:
     """Write atomically, in the format given by the suffix; missing folders are created.
+
+    Returns:
+        Notes about what the file does not keep: metadata that the format cannot store, or that are damaged.
 
     Raises:
         InputError: the format cannot store the image.
         OSError: the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deep = photograph.colour.dtype == np.uint16
-    encode = _encoded_deep if deep else _encoded
-    write_atomically(path, encode(path, photograph))
-
-
-def _encoded(path: Path, photograph: Photograph) -> bytes:
-    """Encode 8-bit pixels with their metadata."""
+    check_writable(path, photograph)
     format = FORMATS[path.suffix.lower()]
-    pixels = photograph.colour
-    if photograph.alpha is not None and format != "JPEG":
-        pixels = np.dstack([pixels, photograph.alpha])
-    options: dict[str, Any] = {"icc_profile": photograph.icc, "exif": photograph.exif}
-    if "dpi" in photograph.more:
-        options["dpi"] = photograph.more["dpi"]
-    if format == "JPEG":
-        options |= {"quality": JPEG_QUALITY, "subsampling": 0}
-    elif format == "WEBP":
-        options |= {"lossless": photograph.more.get("lossless", False), "quality": JPEG_QUALITY, "exact": True}
-    elif format == "PNG":
-        options["pnginfo"] = text = PngImagePlugin.PngInfo()
-        for key, value in photograph.more.get("text", {}).items():
-            text.add_itxt(key, value) if key.startswith("XML:") else text.add_text(key, value)
-    elif format == "TIFF":
-        options |= {"compression": "tiff_adobe_deflate", "tiffinfo": _tiff_tags(photograph)}
-    if photograph.xmp and format in ("JPEG", "WEBP"):
-        options["xmp"] = photograph.xmp
+    photograph, lost = _storable(photograph, format)
+    try:
+        content = ENCODERS[format](photograph)
+        _check_header(content, photograph)
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise almost any exception
+        raise InputError(f"{path}: cannot encode the image as {format} ({_reason(error)})") from None
+    write_atomically(path, content)
+    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    return (f"not kept, damaged or more than {format} can store: {', '.join(lost[:NAMED])}{more}",) if lost else ()
+
+
+def _storable(photograph: Photograph, format: str) -> tuple[Photograph, list[str]]:
+    """The photograph with the metadata that survive writing and reading; the others are named."""
+    pieces = dict(_pieces(photograph))
+    known = {piece: value for piece, value in pieces.items() if piece[0] in STORED[format]}
+    lost = [
+        _label((group, key), value)
+        for (group, key), value in pieces.items()
+        if (group, key) not in known and not (group == "tags" and key != IPTC_TAG and "exif" in STORED[format])
+    ]  # EXIF has the TIFF tags, but for IPTC
+    if photograph.alpha is not None and "alpha" not in STORED[format]:
+        photograph = replace(photograph, alpha=None)
+        lost.insert(0, LABELS["alpha"])
+    corner = (slice(SAMPLE), slice(SAMPLE))
+    alpha = None if photograph.alpha is None else photograph.alpha[corner]
+    sample = replace(photograph, colour=photograph.colour[corner], alpha=alpha)
+    if not _survives(sample, known, format):
+        failed = [piece for piece, value in known.items() if not _survives(sample, {piece: value}, format)]
+        lost += [_label(piece, known.pop(piece)) for piece in failed]
+    if known and not _survives(sample, known, format):  # each alone, but not together
+        lost += [_label(piece, value) for piece, value in known.items()]
+        known = {}
+    return _with_pieces(photograph, known), lost
+
+
+def _pieces(photograph: Photograph) -> Iterator[tuple[tuple[str, Any], Any]]:
+    """The metadata to write, piece by piece; without thumbnails, which show the image before it was restored."""
+    more = photograph.more
+    exif = without_thumbnail(without_exif_header(photograph.exif)) if photograph.exif else b""
+    if photograph.icc:
+        yield ("icc", None), photograph.icc
+    if exif:
+        yield ("exif", None), exif
+    if photograph.xmp:
+        yield ("xmp", None), photograph.xmp
+    if any(more.get("dpi", ())):  # zero means unknown
+        yield ("dpi", None), more["dpi"]
+    for key, value in more.get("text", {}).items():
+        if key != XMP_KEYWORD and not (exif and key in RAW_EXIF):
+            yield ("text", key), value
+    for key, value in more.get("tags", {}).items():
+        if not (photograph.xmp and key == XMP_TAG):
+            yield ("tags", key), value
+    for kind, content in more.get("png_colour", {}).items():
+        yield ("png_colour", kind), content
+
+
+def _with_pieces(photograph: Photograph, pieces: Pieces) -> Photograph:
+    """The photograph with these metadata instead of its own."""
+    more: dict[str, Any] = {"text": {}, "png_colour": {}, "tags": {}}
+    if "lossless" in photograph.more:
+        more["lossless"] = photograph.more["lossless"]
+    for (group, key), value in pieces.items():
+        if key is not None:
+            more[group][key] = value
+    if ("dpi", None) in pieces:
+        more["dpi"] = pieces["dpi", None]
+    icc, exif, xmp = (pieces.get((group, None)) for group in ("icc", "exif", "xmp"))
+    return replace(photograph, icc=icc, exif=exif or b"", xmp=xmp, more=more)
+
+
+def _label(piece: tuple[str, Any], value: Any) -> str:
+    group, key = piece
+    if group == "dpi":
+        return f"{LABELS[group]} {' x '.join(map(str, value))}"
+    if key is not None:
+        return f"{LABELS[group]} {key.decode() if isinstance(key, bytes) else str(key)[:79]}"
+    return f"{LABELS[group]} ({len(value):,} bytes)"
+
+
+def _survives(sample: Photograph, pieces: Pieces, format: str) -> bool:
+    """Whether a small image with these metadata can be encoded, and gives them back when decoded."""
+    try:
+        content = ENCODERS[format](_with_pieces(sample, pieces))
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as image:
+            image.load()
+            image.getexif().get_ifd(EXIF_IFD)
+            return all(_gives_back(image, content, *piece, value) for piece, value in pieces.items())
+    except MemoryError:
+        raise
+    except Exception:  # encoders and decoders raise almost any exception
+        return False
+
+
+def _gives_back(image: Image.Image, content: bytes, group: str, key: Any, value: Any) -> bool:
+    if group == "dpi":  # formats round it
+        found = image.info.get("dpi", (0, 0))
+        return all(abs(a - b) <= max(0.5, 0.01 * b) for a, b in zip(found, map(float, value), strict=True))
+    if group == "exif":
+        return len(image.getexif()) > 0
+    if group == "text":
+        return image.text.get(key) == value
+    if group == "png_colour":
+        return png_colour_chunks(content).get(key) == value
+    if group == "tags":
+        return image.tag_v2.get(key) == value or (key == IPTC_TAG and key in image.tag_v2)
+    return image.info.get({"icc": "icc_profile", "xmp": "xmp"}[group]) == value
+
+
+def _check_header(content: bytes, photograph: Photograph) -> None:
+    """Raises ValueError if the encoded image has another size, and almost any exception if it is damaged."""
+    with Image.open(io.BytesIO(content)) as image:
+        if image.size != photograph.colour.shape[1::-1]:
+            raise ValueError(f"{image.width}x{image.height} pixels were written")
+
+
+def _reason(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]
+
+
+def _pixels(photograph: Photograph) -> np.ndarray:
+    """(H, W), (H, W, 3), or with alpha (H, W, 2), (H, W, 4)."""
+    if photograph.alpha is None:
+        return photograph.colour
+    return np.dstack([photograph.colour, photograph.alpha])
+
+
+def _saved(photograph: Photograph, format: str, **options: Any) -> bytes:
+    """Encode 8-bit pixels with Pillow."""
     content = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(
-        content, format, **{key: value for key, value in options.items() if value}
-    )
+    options = {key: value for key, value in options.items() if value is not None}
+    Image.fromarray(np.ascontiguousarray(_pixels(photograph))).save(content, format, **options)
     return content.getvalue()
 
 
-def _tiff_tags(photograph: Photograph) -> TiffImagePlugin.ImageFileDirectory_v2:
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, value in photograph.more.get("tags", {}).items():
-        tags[tag] = value
-    if photograph.xmp:
-        tags[XMP_TAG] = photograph.xmp
-    return tags
+def _encoded_by_opencv(photograph: Photograph, suffix: str) -> bytes:
+    """Encode with OpenCV, which cannot store greyscale with alpha: it becomes colour."""
+    pixels = _pixels(photograph)
+    if pixels.ndim == 3:
+        pixels = pixels[..., [0, 0, 0, 1] if pixels.shape[2] == 2 else [2, 1, 0, 3][: pixels.shape[2]]]
+    _, content = cv2.imencode(suffix, np.ascontiguousarray(pixels))
+    return content.tobytes()
 
 
-def _encoded_deep(path: Path, photograph: Photograph) -> bytes:
-    """Encode 16-bit pixels with their metadata."""
-    format = FORMATS[path.suffix.lower()]
-    pixels = photograph.colour
-    if photograph.alpha is not None:
-        colour = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
-        pixels = np.dstack([colour, photograph.alpha])
-    if format == "PNG":
-        swapped = pixels if pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-        _, content = cv2.imencode(".png", np.ascontiguousarray(swapped))
-        return _with_png_chunks(content.tobytes(), photograph)
-    if format == "TIFF":
-        content = io.BytesIO()
-        tifffile.imwrite(content, pixels, **_deep_tiff_options(photograph, pixels))
-        return content.getvalue()
-    raise InputError(f"{path}: {path.suffix} cannot store 16-bit images; use .png or .tif")
+def _encoded_jpeg(photograph: Photograph) -> bytes:
+    return _saved(
+        photograph,
+        "JPEG",
+        quality=JPEG_QUALITY,
+        subsampling=0,
+        icc_profile=photograph.icc,
+        exif=b"Exif\0\0" + photograph.exif if photograph.exif else None,
+        xmp=photograph.xmp,
+        dpi=photograph.more.get("dpi"),
+    )
 
 
-def _deep_tiff_options(photograph: Photograph, pixels: np.ndarray) -> dict[str, Any]:
-    resolution = photograph.more.get("dpi")
-    tags = [
-        (tag, "s", 0, value, True) for tag, value in photograph.more.get("tags", {}).items() if isinstance(value, str)
-    ]
-    if photograph.xmp:
-        tags.append((XMP_TAG, "B", len(photograph.xmp), photograph.xmp, True))
-    options: dict[str, Any] = {
-        "photometric": "minisblack" if pixels.ndim == 2 else "rgb",
-        "compression": "zlib",
-        "extratags": tags,
-        "iccprofile": photograph.icc,
-        "software": False,
-        "metadata": None,
-    }
-    if resolution:
-        options |= {"resolution": tuple(map(float, resolution)), "resolutionunit": "INCH"}
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        options["extrasamples"] = ["unassalpha"]
-    return options
+def _encoded_webp(photograph: Photograph) -> bytes:
+    return _saved(
+        photograph,
+        "WEBP",
+        lossless=photograph.more.get("lossless", False),
+        quality=JPEG_QUALITY,
+        exact=True,  # keep the colour of transparent pixels
+        icc_profile=photograph.icc,
+        exif=photograph.exif,
+        xmp=photograph.xmp,
+    )
 
 
-def _with_png_chunks(png: bytes, photograph: Photograph) -> bytes:
-    """Insert ICC profile, EXIF, resolution and text chunks after IHDR (PNG specification, section 11.3)."""
-    chunks = b""
+def _encoded_bmp(photograph: Photograph) -> bytes:
+    content = bytearray(_encoded_by_opencv(photograph, ".bmp"))
+    if "dpi" in photograph.more:  # biXPelsPerMeter, biYPelsPerMeter
+        struct.pack_into("<ii", content, 38, *_pixels_per_metre(photograph.more["dpi"]))
+    return bytes(content)
+
+
+def _pixels_per_metre(dpi: tuple[float, float]) -> tuple[int, ...]:
+    return tuple(round(float(value) / INCH) for value in dpi)
+
+
+def _encoded_png(photograph: Photograph) -> bytes:
+    deep = photograph.colour.dtype == np.uint16
+    png = _encoded_by_opencv(photograph, ".png") if deep else _saved(photograph, "PNG")
+    more = photograph.more
+    chunks = [_chunk(kind, content) for kind, content in more["png_colour"].items()]
     if photograph.icc:
-        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photograph.icc))
+        chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photograph.icc)))
     if photograph.exif:
-        chunks += _chunk(b"eXIf", photograph.exif.removeprefix(b"Exif\0\0"))
-    if "dpi" in photograph.more:
-        chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(dpi / 0.0254) for dpi in photograph.more["dpi"]), 1))
-    for key, value in photograph.more.get("text", {}).items():
-        chunks += _chunk(b"iTXt", key.encode("latin-1", "replace") + b"\0\0\0\0\0" + value.encode())
-    header = 8 + 25  # signature, IHDR
-    return png[:header] + chunks + png[header:]
+        chunks.append(_chunk(b"eXIf", photograph.exif))
+    if "dpi" in more:
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *_pixels_per_metre(more["dpi"]), 1)))
+    if photograph.xmp:
+        chunks.append(_chunk(b"iTXt", XMP_KEYWORD.encode() + b"\0\0\0\0\0" + photograph.xmp))
+    chunks += [_text_chunk(key, value) for key, value in more["text"].items()]
+    header = 8 + 25  # signature, IHDR; colour chunks must come before the palette and the pixels
+    return png[:header] + b"".join(chunks) + png[header:]
+
+
+def _text_chunk(key: str, value: str) -> bytes:
+    """tEXt if Latin-1 suffices, else iTXt (PNG specification, section 11.3.3)."""
+    keyword = key.encode("latin-1")
+    if not 1 <= len(keyword) <= 79:
+        raise ValueError(f"keyword of {len(keyword)} bytes")
+    language, translated = (getattr(value, name, None) or "" for name in ("lang", "tkey"))
+    if language or translated or not _is_latin1(value):
+        return _chunk(
+            b"iTXt", keyword + b"\0\0\0" + language.encode() + b"\0" + translated.encode() + b"\0" + value.encode()
+        )
+    return _chunk(b"tEXt", keyword + b"\0" + value.encode("latin-1"))
+
+
+def _is_latin1(text: str) -> bool:
+    return all(ord(character) < 256 for character in text)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+ENCODERS: Mapping[str, Callable[[Photograph], bytes]] = {
+    "PNG": _encoded_png,
+    "JPEG": _encoded_jpeg,
+    "WEBP": _encoded_webp,
+    "BMP": _encoded_bmp,
+    "TIFF": encoded_tiff,
+}

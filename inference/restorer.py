@@ -6,12 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.finite import ADVICE, is_finite
 from inference.photo_files import read_photograph
-from inference.whole import Progress, restore
+from inference.whole import Progress, check_tile, restore
 from models import load_model
+from utils.errors import InputError
 from utils.precision import Precision, autocast, supported
 
 ImageSource = str | Path | np.ndarray | Tensor
+# Values outside [0, 1] by noise or resampling are fine; values beyond these limits have another scale.
+LOWEST, HIGHEST = -1, 2
 
 
 class Restorer:
@@ -52,7 +56,8 @@ class Restorer:
                 - array (H, W), (H, W, 1), (H, W, 3) or, with alpha, (H, W, 4): uint8, uint16, or floating point in
                   [0, 1];
                 - tensor (3, H, W), (1, H, W), (N, 3, H, W) or (N, 1, H, W): floating point in [0, 1].
-            tile: side of the tiles in pixels; None chooses tiles only if the whole image does not fit in memory.
+            tile: side of the tiles in pixels, at least 32; None chooses tiles only if the whole image does not fit in
+                memory.
             self_ensemble: average over the eight flips and rotations by 90 degrees, at eight times the cost.
             progress: called repeatedly with the fraction of the work done, in [0, 1].
 
@@ -62,14 +67,19 @@ class Restorer:
             is passed through unchanged.
 
         Raises:
-            InputError: the file cannot be read, or memory does not suffice even for tiles.
-            TypeError, ValueError: unsupported type, shape or dtype.
+            InputError: the file cannot be read, memory does not suffice even for tiles, or the network's output is not
+                finite.
+            ValueError: wrong shape, dtype or values (NaN, or not in [0, 1]) of the image, or wrong ``tile``.
+            TypeError: ``picture`` is neither a path, an array nor a tensor.
         """
+        check_tile(tile)
         options = {"tile": tile, "self_ensemble": self_ensemble, "progress": progress}
         if isinstance(picture, Tensor):
             return self._restore_tensor(picture, **options)
         if isinstance(picture, np.ndarray):
             return self._restore_array(picture, **options)
+        if not isinstance(picture, str | Path):
+            raise TypeError(f"expected a path, a NumPy array or a tensor, got {type(picture).__name__}")
         photograph = read_photograph(picture)
         restored = self._restore_array(photograph.colour, **options)
         if photograph.alpha is None:
@@ -81,7 +91,7 @@ class Restorer:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
             raise ValueError(f"expected an image of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {image.shape}")
         if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-            raise TypeError(f"expected uint8, uint16, or floating-point values in [0, 1], got {image.dtype}")
+            raise ValueError(f"expected uint8, uint16, or floating-point values in [0, 1], got {image.dtype}")
         scale = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 1
         colour = image.reshape(*image.shape[:2], -1)[..., :3]
         x = torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1), np.float32)).div_(scale)
@@ -100,12 +110,17 @@ class Restorer:
                 f"expected a tensor (3, H, W), (1, H, W), (N, 3, H, W) or (N, 1, H, W), got {tuple(image.shape)}"
             )
         if not image.is_floating_point():
-            raise TypeError(f"expected a tensor of floating-point values in [0, 1], got {image.dtype}")
+            raise ValueError(f"expected a tensor of floating-point values in [0, 1], got {image.dtype}")
+        low, high = torch.stack(torch.aminmax(image.detach())).tolist()
+        if not (low > LOWEST and high <= HIGHEST):  # also if NaN
+            raise ValueError(f"expected floating-point values in [0, 1], got values from {low:g} to {high:g}")
         batch = image if image.ndim == 4 else image[None]
         grey = batch.shape[1] == 1
         batch = (batch.expand(-1, 3, -1, -1) if grey else batch).float()
         with autocast(self.precision, self.device):
             restored = restore(self.model, batch, **options)
+        if not is_finite(restored):
+            raise InputError(f"the restored image is not finite; {ADVICE}")
         if grey:
             restored = restored.mean(1, keepdim=True)
         return restored.reshape(image.shape).to(image.dtype)

@@ -1,5 +1,6 @@
 """Restore a list of files; a file that fails does not stop the others."""
 
+import errno
 import sys
 import time
 from collections.abc import Iterable
@@ -10,13 +11,16 @@ from tqdm import tqdm
 
 from inference.folders import Job
 from inference.manifest import Manifest
+from inference.memory import is_out_of_memory
 from inference.photo_files import MAX_MEGAPIXELS, Photograph, photograph_size, read_photograph
-from inference.photo_writing import write_photograph
+from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
 from inference.video import VideoReader, VideoWriter, copy_audio
 from utils.errors import InputError, printable
 from utils.signals import StopSignal
 
+# Errors of the disk rather than of one file: every following file would fail as well.
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 ANNOUNCE_SECONDS = 10  # after this time per image, print an estimate of the time remaining
 
 
@@ -29,6 +33,7 @@ class Options:
     """Options of restore.py that apply to every file."""
 
     compare: bool = False
+    overwrite: bool = False
     self_ensemble: bool = False
     tile: int | None = None
     max_megapixels: float = MAX_MEGAPIXELS
@@ -38,13 +43,15 @@ class Session:
     """Restores jobs one after another, with one progress bar for all.
 
     Attributes:
-        failed: number of files that could not be restored.
+        restored: number of files restored.
+        compared: number of comparisons added to existing results.
+        failed: number of files that could not be read, restored or written.
     """
 
     def __init__(self, restorer: Restorer, options: Options, manifest: Manifest, jobs: Iterable[Job]) -> None:
         self.restorer, self.options, self.manifest = restorer, options, manifest
         self.stop = StopSignal()
-        self.failed = 0
+        self.restored = self.compared = self.failed = 0
         self.megapixels = {job.input: self._megapixels(job) for job in jobs}
         self.bar = tqdm(
             total=round(sum(self.megapixels.values()), 3),
@@ -54,24 +61,37 @@ class Session:
         )
 
     def run(self, jobs: Iterable[Job]) -> bool:
-        """Restore every job, reporting failures on stderr and counting them; returns False if a signal stopped it."""
+        """Restore every job, reporting failures on stderr and counting them; returns False if a signal stopped it.
+
+        With ``Options.compare``, an image that has a result gets the missing comparison.
+
+        Raises:
+            OSError: the disk is full or cannot be written.
+        """
         with self.bar:
             for job in jobs:
                 try:
-                    self._restore(job)
-                except InputError as error:
-                    self.failed += 1
-                    self._note(f"error: {error}")
+                    self._process(job)
                 except Stopped:
                     return False
+                except Exception as error:  # whatever it is, the other files are restored
+                    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                        raise
+                    self.failed += 1
+                    self._note(f"error: {described(error, job)}")
         return True
 
-    def _restore(self, job: Job) -> None:
+    def _process(self, job: Job) -> None:
         self.bar.set_description(job.output.name[-30:])
         position = self.bar.n
-        self.manifest.forget(job.output)
-        (self._restore_video if job.is_video else self._restore_image)(job)
-        self.manifest.record(job.output)
+        if self.options.compare and not (job.is_video or self.options.overwrite) and job.output.exists():
+            self._compare_existing(job)
+            self.compared += 1
+        else:
+            self.manifest.forget(job.output)
+            (self._restore_video if job.is_video else self._restore_image)(job)
+            self.manifest.record(job.output)
+            self.restored += 1
         self.bar.update(position + self.megapixels[job.input] - self.bar.n)
 
     def _note(self, line: str) -> None:
@@ -84,20 +104,26 @@ class Session:
                 return video.count * video.size[0] * video.size[1] / 1e6
             height, width = photograph_size(job.input, self.options.max_megapixels)
             return height * width / 1e6
-        except InputError:  # reported when the file is restored
+        except Exception:  # reported when the file is restored
             return 0.0
 
     def _restore_image(self, job: Job) -> None:
         photograph = read_photograph(job.input, self.options.max_megapixels)
         for note in photograph.notes:
             self._note(f"note: {job.input}: {note}")
+        check_writable(job.output, photograph)  # before the network has run
         restored = self._restored(photograph.colour, f"{job.input}: {self.megapixels[job.input]:.1f} megapixels")
-        write_photograph(job.output, photograph.with_colour(restored))
-        if self.options.compare:
-            write_photograph(
-                job.output.with_name(f"{job.output.name}.compare.png"),
-                Photograph(np.concatenate([photograph.colour, restored], axis=1), icc=photograph.icc),
-            )
+        if self.options.compare:  # first: a job that is killed in between restores the image again
+            write_comparison(job, photograph, restored)
+        for note in write_photograph(job.output, photograph.with_colour(restored)):
+            self._note(f"note: {job.output}: {note}")
+
+    def _compare_existing(self, job: Job) -> None:
+        photograph = read_photograph(job.input, self.options.max_megapixels)
+        restored = read_photograph(job.output, self.options.max_megapixels).colour
+        if (restored.shape, restored.dtype) != (photograph.colour.shape, photograph.colour.dtype):
+            raise InputError(f"{job.output}: differs from the input in size or depth; add --overwrite to replace it")
+        write_comparison(job, photograph, restored)
 
     def _restore_video(self, job: Job) -> None:
         video = VideoReader(job.input)
@@ -147,6 +173,27 @@ class Session:
 
         progress(0.0)
         return self.restorer.restore(colour, self.options.tile, self.options.self_ensemble, progress)
+
+
+def write_comparison(job: Job, photograph: Photograph, restored: np.ndarray) -> None:
+    """Write input and restored image side by side, colours with the same meaning as in the input."""
+    both = np.concatenate([photograph.colour, restored], axis=1)
+    more = {key: value for key, value in photograph.more.items() if key == "png_colour"}
+    write_photograph(job.comparison, Photograph(both, icc=photograph.icc, more=more))
+
+
+def described(error: Exception, job: Job) -> str:
+    """One line that names the file and says what went wrong."""
+    if isinstance(error, InputError):
+        reason = str(error)
+    elif is_out_of_memory(error):
+        reason = "not enough memory to restore this file"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    named = any(str(path) in reason for path in (job.input, job.output, job.comparison))
+    return reason if named else f"{job.input}: {reason}"
 
 
 def duration(seconds: float) -> str:

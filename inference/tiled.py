@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inference.finite import infinite_to_nan_
 from inference.memory import is_out_of_memory, release_cached_memory
 from models.irnext import CNNBlock, ConvS, IRNeXt
 from models.layers import LocalAttentionModule, MultiScaleModule, gelu, window_mean
@@ -116,7 +117,7 @@ class StoredFeatures(Features):
     Layout within a band: (rows, W, C).
 
     Args:
-        dtype: storage type; values beyond its range are clamped.
+        dtype: storage type; finite values beyond the range of float16 are clamped, infinite ones become NaN.
         device: device that ``read`` returns features on.
     """
 
@@ -143,10 +144,12 @@ class StoredFeatures(Features):
 
     def write(self, window: Window, x: Tensor) -> None:
         """Store x (1, C, h, w), the features of ``window``."""
-        limit = torch.finfo(self.dtype).max
         # Promoted, because bf16 cannot represent float16's largest value.
         wide = x[0].permute(1, 2, 0).to(torch.promote_types(x.dtype, self.dtype))
-        self.downloads.add(wide.clamp(-limit, limit).to(self.dtype), functools.partial(self._store, window))
+        if self.dtype == torch.float16:
+            limit = torch.finfo(self.dtype).max
+            wide = infinite_to_nan_(wide.clone()).clamp_(-limit, limit)
+        self.downloads.add(wide.to(self.dtype), functools.partial(self._store, window))
 
     def _store(self, window: Window, x: Tensor) -> None:
         for index, rows in self._bands_of(window):

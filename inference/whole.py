@@ -1,10 +1,12 @@
 """Restore images of any size within the available memory."""
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
+from inference.finite import infinite_to_nan_
 from inference.memory import free_memory, is_out_of_memory, release_cached_memory
 from inference.tiled import TiledForward
 from utils.compiling import Network
@@ -18,7 +20,8 @@ STORED_VALUES = 2.0  # values per pixel and channel held in main memory between 
 IMAGE_BYTES = 40  # per pixel: input and output images, float32
 LARGEST_TENSOR = 2  # values per pixel and channel: the decoder's concatenation at full size
 MAX_ELEMENTS = 2**31 - 1  # of a tensor, for kernels with 32-bit indices
-MAX_TILE, MIN_TILE = 1024, 128  # side in pixels; larger tiles are not faster
+MAX_TILE, MIN_TILE = 1024, 128  # side in pixels, if chosen here; larger tiles are not faster
+SMALLEST_TILE = 32  # side in pixels, if given
 # Largest image, in pixels, restored whole on the CPU. Tiles are as fast there, report progress and can be interrupted.
 CPU_WHOLE = MAX_TILE**2
 # Fractions of the free memory to plan with: for the network's activations, and for stored features.
@@ -38,19 +41,26 @@ def restore(
 ) -> Tensor:
     """image (N, 3, H, W) in [0, 1], any H and W -> restored (N, 3, H, W), float32 in [0, 1], on the same device.
 
+    Where the network's output is not finite, the result is NaN (``inference.finite``).
+
     The image is padded by reflection to a size the network accepts, and the result is cropped. An image that does not
     fit in the free memory is restored in tiles, with the same result up to rounding (``inference.tiled``).
 
     Args:
         model: network in eval mode.
-        tile: side of the tiles in pixels; None chooses tiles only if the whole image does not fit in memory.
+        tile: side of the tiles in pixels, at least ``SMALLEST_TILE``; None chooses tiles only if the whole image does
+            not fit in memory.
         self_ensemble: average over the eight flips and rotations by 90 degrees, at eight times the cost.
         progress: called repeatedly with the fraction of the work done, in [0, 1].
         network: replaces ``model`` for whole images, such as the compiled model; tiles always use ``model``.
 
     Raises:
         InputError: main memory does not suffice even for tiles.
+        ValueError: wrong shape of ``image``, or wrong ``tile``.
     """
+    if image.ndim != 4 or image.shape[1] != 3 or not image.numel():
+        raise ValueError(f"expected images of shape (N, 3, H, W), got {tuple(image.shape)}")
+    check_tile(tile)
     report = progress or (lambda done: None)
     network = network or model
     if not self_ensemble:
@@ -66,6 +76,12 @@ def restore(
     return mean.clamp(0, 1)
 
 
+def check_tile(tile: int | None) -> None:
+    """Raises ValueError unless ``tile`` is None or an integer of at least ``SMALLEST_TILE``."""
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, Integral) or tile < SMALLEST_TILE):
+        raise ValueError(f"tile: expected None or a whole number of at least {SMALLEST_TILE} pixels, got {tile!r}")
+
+
 @torch.inference_mode()
 def _restore(model: nn.Module, network: Network, image: Tensor, tile: int | None, report: Progress) -> Tensor:
     height, width = image.shape[-2:]
@@ -78,7 +94,7 @@ def _restore(model: nn.Module, network: Network, image: Tensor, tile: int | None
     if restored is None:
         restored = torch.cat([_restore_in_tiles(model, one, tile, report) for one in padded.split(1)])
     report(1.0)
-    return restored[..., :height, :width].to(image.device).float().clamp_(0, 1)
+    return infinite_to_nan_(restored[..., :height, :width].to(image.device).float()).clamp_(0, 1)
 
 
 def _fits(model: nn.Module, padded: Tensor, device: torch.device) -> bool:
