@@ -37,6 +37,8 @@ def main() -> int:
         check_comparisons(jobs)
     restorer = Restorer(args.weights, precision=args.precision)
     manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble))
+    if args.compare:
+        manifest.check_comparisons(jobs)
     pending = jobs if args.overwrite else unfinished_jobs(jobs, manifest, args.compare)
     args.output.mkdir(parents=True, exist_ok=True)
 

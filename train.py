@@ -12,6 +12,11 @@ once.
 Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is the sum over GPUs.
 """
 
+from utils.signals import STOPPED, StopSignal, end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import math
 import sys
 import time
@@ -20,19 +25,18 @@ from typing import Literal, NoReturn
 
 import torch
 from jsonargparse import Namespace
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training.curves import add_scalars
-from training.run import Loaders, Run, build_loaders, is_started
+from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
 from training.validation import validate
 from training.watch import Meter, TimedLoader, record_broken
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
+from utils.output import claimed
 from utils.precision import use_deterministic_algorithms
-from utils.signals import STOPPED, StopSignal
 
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: a killed process loses at most this much work
 
@@ -40,11 +44,6 @@ SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: a killed process 
 def main() -> int:
     args = parse_args()
     config = config_of(args)
-    started = is_started(args.output)
-    if started and args.resume == "never":
-        raise InputError(
-            f"{args.output}: already contains a run; pass --resume auto to continue it, or choose another --output"
-        )
     if config.train.deterministic:
         use_deterministic_algorithms()
     group = join_group()
@@ -52,29 +51,40 @@ def main() -> int:
         raise InputError(
             f"train.batch_size: {config.train.batch_size} is less than one image for each of the {group.size} processes"
         )
-    loaders = build_loaders(config, group)
-    run = Run(config, args.output, group, loaders.sampler, args.init_from)
-    with group.main_first():  # resuming renames damaged checkpoints
-        changes = run.resume() if started else []
-    if group.is_main:
-        changes += run.check_data(loaders.pairs)
-        if started:
-            print(f"resuming {args.output} at epoch {run.progress['epoch']}, step {run.progress['batch']}")
-        for change in changes:
-            print(f"from step {run.progress['step'] + 1} on: {change}")
-        run.record(changes)
-
-    curves = run.open_curves() if group.is_main else None
-    finished = train(run, loaders, config, group, curves)
-    if curves is not None:
-        curves.close()
-        end = f"best validation PSNR {run.progress['best_psnr']:.2f} dB, weights in {run.best}"
-        print(f"done: {end}" if finished else f"stopped; pass --resume auto to continue {args.output} at the same step")
+    with group.by_main(claimed(args.output, "train.py", files_of(args.output))):
+        finished = start(args, config, group)
     leave_group()
     return 0 if finished else STOPPED
 
 
-def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: SummaryWriter | None) -> bool:
+def start(args: Namespace, config: Config, group: Group) -> bool:
+    """Start the run in OUTPUT, or continue it; returns False if a signal stopped it."""
+    started = is_started(args.output)
+    check_output(args.output, resume=args.resume == "auto")
+    loaders = build_loaders(config, group)
+    run = Run(config, args.output, group, loaders.sampler, args.init_from)
+    with group.main_first():  # resuming renames damaged checkpoints
+        changes = run.resume(loaders.fingerprints) if started else []
+    run.progress.update(loaders.fingerprints)
+    if group.is_main:
+        if started:
+            print(f"resuming {args.output} at epoch {run.progress['epoch']}, step {run.progress['batch']}")
+        else:
+            set_aside_best(args.output)
+        for change in changes:
+            print(f"from step {run.progress['step'] + 1} on: {change}")
+        run.record(changes)
+        run.open_curves()
+
+    finished = train(run, loaders, config, group)
+    if run.curves is not None:
+        run.curves.close()
+        end = f"best validation PSNR {run.progress['best_psnr']:.2f} dB, weights in {run.best}"
+        print(f"done: {end}" if finished else f"stopped; pass --resume auto to continue {args.output} at the same step")
+    return finished
+
+
+def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
     """Train ``run`` to its last epoch; returns False if a signal stopped it, after saving a checkpoint."""
     progress, sampler, epochs = run.progress, loaders.sampler, config.train.epochs
     stop, last_saved = StopSignal(), time.monotonic()
@@ -104,7 +114,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
                 if problem is not None:
                     give_up(run, group, problem)
                 if progress["step"] % config.train.log_every == 0:
-                    log(meter, run, config, curves, bar)
+                    log(meter, run, config, bar)
 
                 stopping = group.any(stop.received)
                 if stopping or time.monotonic() - last_saved > SAVE_SECONDS:
@@ -120,14 +130,16 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group, curves: Summ
                 # Saved before and after: a run that is killed during validation resumes at the validation.
                 run.save_last()
                 with meter.paused():
-                    psnr = validate(run.evaluated, loaders.validation, config, group, curves, progress["step"], stop)
+                    psnr = validate(
+                        run.evaluated, loaders.validation, config, group, run.curves, progress["step"], stop
+                    )
                 if psnr is None:
                     return False
                 run.save_if_best(psnr)
                 if group.is_main:
                     scores = f"PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
                     tqdm.write(f"epoch {epoch}/{epochs}: {scores}", file=sys.stdout)
-            progress.update(epoch=epoch + 1, batch=0, samples=0, point=None)
+            progress.update(epoch=epoch + 1, batch=0, samples=0)
             run.save_last()
             last_saved = time.monotonic()
     return True
@@ -139,13 +151,12 @@ def give_up(run: Run, group: Group, problem: str) -> NoReturn:
     group.refuse(problem)
 
 
-def log(meter: Meter, run: Run, config: Config, curves: SummaryWriter | None, bar: tqdm) -> None:
+def log(meter: Meter, run: Run, config: Config, bar: tqdm) -> None:
     """Write a point of each curve; the loop waits for the device only here."""
     step = run.progress["step"]
     values = meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
-    run.progress["point"] = {"step": step, "values": values}
-    if curves is not None:
-        add_scalars(curves, values, step)
+    if run.curves is not None:
+        add_scalars(run.curves, values, step)
         if skipped := values["train/skipped_steps"]:
             warning = f"warning: skipped {skipped} of the {config.train.log_every} steps up to step {step}"
             tqdm.write(f"{warning}: loss or gradient not finite", file=sys.stderr)

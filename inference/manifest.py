@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from inference.folders import Job
 from utils.errors import InputError, listed
 from utils.files import write_atomically
 from utils.precision import Precision
@@ -65,6 +66,20 @@ class Manifest:
                 "add --overwrite to replace, or choose another --output"
             )
         return unlisted
+
+    def check_comparisons(self, jobs: Iterable[Job]) -> None:
+        """Refuse comparisons that would replace a result, restored by an earlier job.
+
+        Raises:
+            InputError: a result is called like the comparison of an image.
+        """
+        known = self._read()
+        for job in jobs:
+            if self._key(job.comparison) in known:
+                raise InputError(
+                    f"{job.comparison}: the result of another image, and the comparison of {job.input} has this name "
+                    "too; choose another --output, or omit --compare"
+                )
 
     def forget(self, result: Path) -> None:
         """Call before a result is replaced: until ``record``, it is unknown which settings made the file."""

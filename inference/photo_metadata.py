@@ -7,7 +7,8 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Chunks that say what a PNG's values mean, besides the ICC profile (PNG specification, third edition, section 11.3.2).
 PNG_COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 EXIF_HEADER = b"Exif\0\0"
-THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202  # JPEGInterchangeFormat and its length (EXIF 2.3, section 4.5.5)
+# Tags of a thumbnail's offset and length (EXIF 2.3, section 4.5.5): compressed as JPEG, and uncompressed in one strip.
+THUMBNAIL_TAGS = ((0x0201, 0x0202), (0x0111, 0x0117))
 
 
 def png_colour_chunks(content: bytes) -> dict[bytes, bytes]:
@@ -70,9 +71,10 @@ def without_thumbnail(exif: bytes) -> bytes:
         (count,) = struct.unpack_from(f"{order}H", exif, second)
         entries = [struct.unpack_from(f"{order}HHII", exif, second + 2 + 12 * index) for index in range(count)]
         values = {tag: value for tag, _, _, value in entries}
-        start, length = values.get(THUMBNAIL_OFFSET, 0), values.get(THUMBNAIL_LENGTH, 0)
-        end = min(start + length, len(block))
-        block[start:end] = bytes(max(0, end - start))
+        for offset, length in THUMBNAIL_TAGS:
+            start = values.get(offset, 0)
+            end = min(start + values.get(length, 0), len(block))
+            block[start:end] = bytes(max(0, end - start))
         struct.pack_into(f"{order}I", block, link, 0)
     except struct.error:
         return exif

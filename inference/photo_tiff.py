@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from inference.photo_files import DESCRIPTIVE_TAGS, IPTC_TAG, XMP_TAG, Photograph
 
-EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
+EXIF_IFD, GPS_IFD, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 # Tags that point at a directory of EXIF data, by tifffile's names.
 EXIF_POINTERS = {EXIF_IFD: "ExifTag", GPS_IFD: "GPSTag"}
 UNDEFINED = 7  # TIFF data type of bytes without a meaning
@@ -89,7 +89,7 @@ def _with_directories(content: bytes, directories: dict[int, dict[int, Any]]) ->
     for pointer, entries in directories.items():
         directory = TiffImagePlugin.ImageFileDirectory_v2(bytes(content[:8]))
         for tag, value in entries.items():
-            if tag != INTEROPERABILITY_IFD:
+            if tag != INTEROPERABILITY:
                 directory[tag] = value
         content += bytes(len(content) % 2)  # a directory begins on a word boundary
         struct.pack_into("<I", content, places[pointer], len(content))

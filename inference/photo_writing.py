@@ -21,7 +21,7 @@ from PIL import Image
 
 from inference.photo_files import IPTC_TAG, XMP_TAG, Photograph
 from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail
-from inference.photo_tiff import EXIF_IFD, encoded_tiff
+from inference.photo_tiff import EXIF_IFD, INTEROPERABILITY, encoded_tiff
 from utils.errors import InputError
 from utils.files import write_atomically
 
@@ -180,7 +180,7 @@ def _survives(sample: Photograph, pieces: Pieces, format: str) -> bool:
         content = ENCODERS[format](_with_pieces(sample, pieces))
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as image:
             image.load()
-            image.getexif().get_ifd(EXIF_IFD)
+            image.getexif()  # raises if EXIF is damaged
             return all(_gives_back(image, content, *piece, value) for piece, value in pieces.items())
     except MemoryError:
         raise
@@ -193,7 +193,9 @@ def _gives_back(image: Image.Image, content: bytes, group: str, key: Any, value:
         found = image.info.get("dpi", (0, 0))
         return all(abs(a - b) <= max(0.5, 0.01 * b) for a, b in zip(found, map(float, value), strict=True))
     if group == "exif":
-        return len(image.getexif()) > 0
+        found, wanted = image.getexif(), Image.Exif()
+        wanted.load(value)
+        return len(found) > 0 and found.get_ifd(EXIF_IFD).keys() >= wanted.get_ifd(EXIF_IFD).keys() - {INTEROPERABILITY}
     if group == "text":
         return image.text.get(key) == value
     if group == "png_colour":

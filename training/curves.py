@@ -1,17 +1,45 @@
 """TensorBoard curves and images of a run."""
 
+import os
+import struct
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from utils.files import write_atomically
 
-def open_curves(output: Path, step: int) -> SummaryWriter:
-    """Open the event file of a run whose next step is ``step``; points from this step on of earlier starts are hidden.
+# Written by the training steps, and all others by the validation of a step, after its checkpoint.
+TRAINING_CURVES = {
+    "loss/total",
+    "loss/content",
+    "loss/fft",
+    "train/lr",
+    "train/grad_norm",
+    "train/skipped_steps",
+    "train/images_per_second",
+    "train/waiting_for_data",
+}
 
-    If the file cannot be written, the next ``add_scalar`` or ``close`` raises the OSError.
+
+def open_curves(output: Path, step: int, validated: bool) -> SummaryWriter:
+    """Open a new event file of a run, and remove the points after its checkpoint, which will be written again.
+
+    If the file cannot be written, the next ``add_scalar``, ``flush`` or ``close`` raises the OSError.
+
+    Args:
+        output: folder of the run.
+        step: the last step of the checkpoint.
+        validated: whether the validation after this step, if any, belongs to the checkpoint.
+
+    Raises:
+        OSError: an existing event file cannot be read or replaced.
     """
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -22,7 +50,42 @@ def open_curves(output: Path, step: int) -> SummaryWriter:
             threading.__excepthook__(args)
 
     threading.excepthook = hook
-    return SummaryWriter(output, purge_step=step)
+    for path in sorted(output.glob("events.out.tfevents.*")):
+        _keep_events(path, lambda event: _is_kept(event, step, validated))
+    # The random suffix keeps the writer, which would follow a link, from opening a file that exists.
+    return SummaryWriter(output, purge_step=step + 1, filename_suffix=f".{os.urandom(8).hex()}")
+
+
+def _is_kept(event: Event, step: int, validated: bool) -> bool:
+    if not event.HasField("summary") or event.step < step:
+        return True
+    return event.step == step and (validated or all(value.tag in TRAINING_CURVES for value in event.summary.value))
+
+
+def _keep_events(path: Path, is_kept: Callable[[Event], bool]) -> None:
+    """Drop all other events, and a damaged end, from an event file; it is removed if no point is left."""
+    with open(path, "rb") as file:
+        kept = [record for record, event in _records(file) if is_kept(event)]
+        if sum(map(len, kept)) == os.fstat(file.fileno()).st_size:
+            return
+    write_atomically(path, b"".join(kept))
+
+
+def _records(file: BinaryIO) -> Iterator[tuple[bytes, Event]]:
+    """The records of an event file (TFRecord) up to the first that is cut off or damaged, and their events.
+
+    A record is its length (uint64), a checksum of it (uint32), the content, and a checksum of that (uint32).
+    """
+    size = os.fstat(file.fileno()).st_size
+    while len(header := file.read(12)) == 12:
+        (length,) = struct.unpack_from("<Q", header)
+        if length + 4 > size - file.tell():
+            return
+        content, checksum = file.read(length), file.read(4)
+        try:
+            yield header + content + checksum, Event.FromString(content)
+        except DecodeError:
+            return
 
 
 def add_scalars(curves: SummaryWriter, values: dict[str, float], step: int) -> None:

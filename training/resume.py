@@ -33,7 +33,7 @@ def resume_training(path: Path, stateful: Mapping[str, Any], progress: Mapping[s
     Args:
         path: the newest checkpoint of the run.
         stateful: the objects to restore, by their key in the checkpoint.
-        progress: defaults for keys that an older checkpoint does not have.
+        progress: the keys to restore, with defaults for those that an older checkpoint does not have.
 
     Returns:
         The progress of the run.
@@ -68,7 +68,7 @@ def resume_training(path: Path, stateful: Mapping[str, Any], progress: Mapping[s
             torch.cuda.set_rng_state_all(checkpoint["random"]["cuda"])
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: {OTHER_RUN}: {' '.join(str(error).split())[:200]}") from None
-    return dict(progress) | checkpoint["progress"]
+    return {key: checkpoint["progress"].get(key, default) for key, default in progress.items()}
 
 
 def _load_training(path: Path, stateful: Mapping[str, Any], progress: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,14 +18,13 @@ from torch.utils.tensorboard import SummaryWriter
 from warmup_scheduler import GradualWarmupScheduler
 
 from data.datasets import evaluation_loader, train_loader, warn_of_too_many_workers
-from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
 from data.survey import check_pairs, fingerprint, still_broken
 from losses import MultiScaleLoss
 from models import build_model, load_weights
 from training.changes import check_changes, validation_changed
-from training.curves import add_scalars, open_curves
+from training.curves import open_curves
 from training.moving_average import MovingAverage
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
@@ -35,7 +34,7 @@ from utils.cli import read_yaml
 from utils.compiling import compiled
 from utils.config import Config
 from utils.distributed import Group
-from utils.errors import InputError
+from utils.errors import InputError, printable
 from utils.files import write_atomically
 from utils.memory_format import memory_format
 from utils.precision import supported
@@ -44,12 +43,15 @@ from utils.versions import git_commit, versions
 
 @dataclass(frozen=True)
 class Loaders:
-    """The training batches, in the order of ``sampler``, and the images of each validation set."""
+    """The training batches, in the order of ``sampler``, and the images of each validation set.
 
-    pairs: list[Pair]
+    ``fingerprints`` are those of the training pairs ("data") and of all validation pairs ("validation").
+    """
+
     training: DataLoader
     sampler: EpochSampler
     validation: dict[str, DataLoader]
+    fingerprints: dict[str, dict[str, int | str]]
 
 
 def build_loaders(config: Config, group: Group) -> Loaders:
@@ -61,16 +63,18 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     root, workers = config.data.root, config.data.num_workers
     train_pairs = pairs_of_set(root, config.data.train)
     validation_pairs = pairs_of_sets(root, config.data.validation or config.data.test)
+    found = []
     if group.is_main:
-        check_pairs([*train_pairs, *chain(*validation_pairs.values())])
+        all_validation_pairs = list(chain(*validation_pairs.values()))
+        check_pairs([*train_pairs, *all_validation_pairs])
+        found = [{"data": fingerprint(train_pairs), "validation": fingerprint(all_validation_pairs)}]
     warn_of_too_many_workers(workers, group)
     sampler = EpochSampler(len(train_pairs), config.train.batch_size, config.seed, group.rank, group.size)
     degrade, cache = config.data.train.degrade, config.data.cache
     training = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, degrade, cache)
     shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
-    return Loaders(
-        train_pairs, training, sampler, {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()}
-    )
+    validation = {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()}
+    return Loaders(training, sampler, validation, group.gather(found)[0])
 
 
 class Run:
@@ -87,10 +91,11 @@ class Run:
         step: performs one update.
         model: the network, to be put into training mode before each epoch.
         evaluated: the network to validate: the moving average if there is one.
+        curves: TensorBoard's event file, in the main process after ``open_curves``.
         progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
             steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); the broken training images
-            met so far (``broken``); the fingerprint of the training set (``data``); and the last point of the training
-            curves while the validation of its step is pending (``point``).
+            met so far (``broken``); and the fingerprints of the training set (``data``) and of the validation sets
+            (``validation``).
 
     Raises:
         InputError: the configuration does not suit the network or the device, or the weights cannot be loaded.
@@ -137,13 +142,17 @@ class Run:
             "best_psnr": float("-inf"),
             "broken": {},
             "data": None,
-            "point": None,
+            "validation": None,
         }
+        self.curves: SummaryWriter | None = None
 
-    def resume(self) -> list[str]:
-        """Restore the state saved in the last checkpoint, under the current configuration.
+    def resume(self, fingerprints: Mapping[str, Any]) -> list[str]:
+        """Restore the state saved in the last checkpoint, under the current configuration and for the current data.
 
         The schedule is rebuilt as if it had always had its current settings.
+
+        Args:
+            fingerprints: those of the current data, by their key in the progress.
 
         Returns:
             One line for each change since the run was last started.
@@ -154,13 +163,18 @@ class Run:
         stored = self._stored_config()
         changes = check_changes(stored, self.config, self.output)
         blank = self.progress | {"samples": None, "step": None}
-        self.progress.update(resume_training(self.last, self._stateful(), blank))
+        progress = self.progress
+        progress.update(resume_training(self.last, self._stateful(), blank))
         self._complete_progress(stored)
-        self.progress["broken"] = still_broken(self.progress["broken"])
-        epochs_left = self.progress["epoch"] <= self.config.train.epochs
-        if stored and epochs_left and validation_changed(stored, self.config):
-            self.progress["best_psnr"] = float("-inf")
+        progress["broken"] = still_broken(progress["broken"])
+        data_changes = self._adopt_data(fingerprints["data"])
+        changes = [self._with_position(change) for change in changes] + data_changes
+        sets_changed = validation_changed(stored, self.config) if stored else False
+        images_changed = progress["validation"] not in (None, fingerprints["validation"])
+        if progress["epoch"] <= self.config.train.epochs and (sets_changed or images_changed):
+            progress["best_psnr"] = float("-inf")
             changes.append("best.pt: selection starts afresh, because the validation sets changed")
+        progress["validation"] = fingerprints["validation"]
         self.scheduler = build_schedule(self.step.optimizer, self.config)
         for _ in range(self.progress["epoch"] - (self.progress["batch"] == 0)):
             self.scheduler.step()
@@ -180,26 +194,40 @@ class Run:
         left = -(-samples_left // self.sampler.batch_size) + epochs_left * self.sampler.batches
         return self.progress["step"] + max(0, left)
 
-    def open_curves(self) -> SummaryWriter:
-        """Open TensorBoard's event file; points of steps that will be repeated are hidden."""
-        step, point = self.progress["step"], self.progress["point"]
-        # While the validation of a step is pending, the run may have been killed after writing scores. All points of
-        # the step are therefore hidden, and its training point, which is not computed again, is written once more.
-        pending = self.progress["batch"] > 0 and self.progress["samples"] == self.sampler.length
-        curves = open_curves(self.output, step if pending else step + 1)
-        if pending and point is not None and point["step"] == step:
-            add_scalars(curves, point["values"], step)
-        curves.add_text("config", f"```\n{self.config.to_yaml()}```", step)
-        return curves
+    def open_curves(self) -> None:
+        """Open TensorBoard's event file, without the points after the last checkpoint."""
+        self.curves = open_curves(self.output, self.progress["step"], validated=not self._awaits_validation())
+        self.curves.add_text("config", f"```\n{self.config.to_yaml()}```", self.progress["step"] + 1)
 
-    def check_data(self, pairs: Sequence[Pair]) -> list[str]:
-        """Store the fingerprint of the training set; returns one line if it differs from the stored one, else none."""
-        before, now = self.progress["data"], fingerprint(pairs)
-        self.progress["data"] = now
-        if before is None or before == now:
+    def _awaits_validation(self) -> bool:
+        """Whether the steps of the epoch are done, and its validation, if any, is not."""
+        return self.progress["batch"] > 0 and self.progress["samples"] >= self.sampler.length
+
+    def _adopt_data(self, now: Mapping[str, Any]) -> list[str]:
+        """Store the fingerprint of the training set; returns one line if it differs from the stored one, else none.
+
+        The order of the images within an epoch depends on their number, so the current epoch starts again.
+        """
+        progress, before = self.progress, self.progress["data"]
+        progress["data"] = now
+        if before in (None, now):
             return []
-        counts = f"{before['pairs']} pairs before, {now['pairs']} now"
-        return [f"the training set changed: {counts}" + "; names or sizes differ" * (before["pairs"] == now["pairs"])]
+        change = f"the training set changed: {before['pairs']} pairs before, {now['pairs']} now"
+        change += "; names or sizes differ" * (before["pairs"] == now["pairs"])
+        if progress["batch"] == 0:
+            return [change]
+        if progress["samples"] >= before["pairs"]:  # only the validation is left
+            progress["samples"] = now["pairs"]
+            return [change]
+        progress["batch"] = progress["samples"] = 0
+        return [f"{change}; epoch {progress['epoch']} starts again"]
+
+    def _with_position(self, change: str) -> str:
+        """Add to a changed batch size where the epoch continues."""
+        if self.progress["batch"] == 0 or not change.startswith("train.batch_size:"):
+            return change
+        done = f"{self.progress['samples']} of {self.sampler.length} images"
+        return f"{change}; epoch {self.progress['epoch']} continues after {done}"
 
     def _stored_config(self) -> dict[str, Any]:
         try:
@@ -216,8 +244,10 @@ class Run:
             progress["step"] = (progress["epoch"] - 1) * -(-sampler.length // batch_size) + progress["batch"]
 
     def save_last(self) -> None:
-        """Write last.pt, the checkpoint to resume from."""
+        """Write last.pt, the checkpoint to resume from, after the points of the curves up to it."""
         if self.group.is_main:
+            if self.curves is not None:
+                self.curves.flush()
             state = training_state(self._stateful(), self.progress)
             save_checkpoint(self.last, self._description() | state, self.config.train.keep_checkpoints)
 
@@ -235,10 +265,9 @@ class Run:
 
         If there are changes, the previous configuration is kept as config.until_step_N.yaml.
         """
-        self.output.mkdir(parents=True, exist_ok=True)
-        current = self.output / "config.yaml"
+        current, starts = self.output / "config.yaml", self.output / "runs.jsonl"
         if changes and current.exists():
-            os.replace(current, self.output / f"config.until_step_{self.progress['step']}.yaml")
+            write_atomically(self.output / f"config.until_step_{self.progress['step']}.yaml", current.read_bytes())
         write_atomically(current, self.config.to_yaml())
         start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -248,8 +277,8 @@ class Run:
             "git_commit": git_commit(),
             **versions(),
         }
-        with open(self.output / "runs.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(start) + "\n")
+        before = starts.read_bytes() if starts.exists() else b""
+        write_atomically(starts, before + f"{json.dumps(start)}\n".encode())
 
     def _description(self) -> dict[str, Any]:
         return {"task": self.config.task, "model_config": asdict(self.config.model)}
@@ -276,6 +305,39 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualW
 def is_started(output: Path) -> bool:
     """Whether ``output`` contains a checkpoint to resume from."""
     return bool(kept_checkpoints(output / "checkpoints" / "last.pt"))
+
+
+def files_of(output: Path) -> list[Path]:
+    """The files that every run writes to ``output``, besides those with random names."""
+    return [output / name for name in ("config.yaml", "runs.jsonl", "checkpoints/last.pt", "checkpoints/best.pt")]
+
+
+def check_output(output: Path, resume: bool) -> None:
+    """Refuse to replace what an earlier run has left in ``output``.
+
+    Raises:
+        InputError: without ``resume``, ``output`` contains a checkpoint.
+    """
+    checkpoints = output / "checkpoints"
+    if is_started(output) and not resume:
+        raise InputError(
+            f"{output}: already contains a run; pass --resume auto to continue it, or choose another --output"
+        )
+    if (checkpoints / "best.pt").exists() and not resume:
+        raise InputError(
+            f"{checkpoints / 'best.pt'}: already exists, without a last.pt to continue from; choose another --output "
+            f"(--init-from {checkpoints / 'best.pt'} starts from these weights), or pass --resume auto to start a run "
+            "here, which renames it"
+        )
+
+
+def set_aside_best(output: Path) -> None:
+    """Rename the best.pt of an earlier run whose last.pt is gone, so that a new run does not replace it."""
+    best = output / "checkpoints" / "best.pt"
+    if best.exists():
+        kept = best.with_name(f"best.before_{datetime.now(UTC):%Y%m%d_%H%M%S}.pt")
+        os.replace(best, kept)
+        print(f"note: {printable(f'{best}: of an earlier run; kept as {kept.name}')}", file=sys.stderr)
 
 
 def build_for_crop(config: Config) -> nn.Module:

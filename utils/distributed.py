@@ -72,6 +72,24 @@ class Group:
         sys.exit(2)
 
     @contextlib.contextmanager
+    def by_main(self, context: contextlib.AbstractContextManager) -> Iterator[None]:
+        """Run the block in all processes within ``context`` of the main process.
+
+        Raises:
+            InputError: raised by ``context`` on entering it; the other processes end, too.
+        """
+        problem = None
+        with contextlib.ExitStack() as stack:
+            try:
+                if self.is_main:
+                    stack.enter_context(context)
+            except InputError as error:
+                problem = str(error)
+            if self.any(problem is not None):
+                self.refuse(problem or "")
+            yield
+
+    @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
         """Run the block in the main process first, then in the others."""
         if self.size > 1 and not self.is_main:

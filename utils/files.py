@@ -4,16 +4,15 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import InputError
+from utils.signals import unfinished
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.part(\.\w+)?", re.DOTALL)
 
-_unfinished: set[Path] = set()  # files to remove if this process is stopped
 _swept: set[Path] = set()  # folders in which this process has looked for leftovers
 
 
@@ -49,14 +48,16 @@ def replacing(path: Path, suffix: str = "", sync: bool = False) -> Iterator[Bina
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
-        temporary = path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(8)}.part{suffix}")
-        _unfinished.add(temporary)
-        with _new_file(temporary) as file:
-            yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary = path.with_name(f".{_shortened(path.name)}.{os.urandom(8).hex()}.part{suffix}")
+        unfinished.add(temporary)
+        file = _new_file(temporary)
+        with open(os.dup(file.fileno()), "wb"):  # keeps it locked until it is renamed
+            with file:
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
         if sync:
             _sync_folder(path.parent)
     except OSError as error:  # the error for a full disk names no file
@@ -67,7 +68,7 @@ def replacing(path: Path, suffix: str = "", sync: bool = False) -> Iterator[Bina
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            _unfinished.discard(temporary)
+            unfinished.discard(temporary)
 
 
 def check_inside(path: Path, output: Path) -> None:
@@ -84,13 +85,6 @@ def check_inside(path: Path, output: Path) -> None:
                 f"{part}: a symbolic link or '..' leads out of the output folder; remove it (--output itself may be a "
                 "link to a folder elsewhere)"
             )
-
-
-def remove_unfinished() -> None:
-    """Remove the temporary files that this process has not completed; call before ending it at once."""
-    for path in list(_unfinished):
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def _shortened(name: str) -> str:

@@ -75,6 +75,17 @@ def test_an_input_called_like_a_comparison_is_refused_before_anything_is_written
     assert restore(photos, small_weights, *options).returncode == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=str)
+def test_a_comparison_does_not_replace_a_result_of_an_earlier_job(photos, small_weights, options):
+    name = photos / "in" / "a.png.compare.png"
+    Image.fromarray(PHOTO).save(name)
+    assert restore(photos, small_weights, inputs=[name]).returncode == 0
+    before = content(photos)
+    result = restore(photos, small_weights, "--compare", *options, inputs=[photos / "in" / "a.png"])
+    assert_refused(result, photos / "out" / "a.png.compare.png", "omit --compare")
+    assert content(photos) == before
+
+
 def test_a_comparison_does_not_overwrite_an_input(photos, small_weights):
     (photos / "out").mkdir()
     Image.fromarray(PHOTO).save(photos / "out" / "a.png.compare.png")

@@ -8,7 +8,7 @@ import torch
 from album import photo_tensor
 from conftest import awake, in_little_memory, psnr, released_state_dict
 
-from inference.tiled import StoredFeatures, TiledForward
+from inference.tiled import StoredFeatures, TiledForward, Window
 from models import IRNeXt, build_model
 from models.released import rename
 
@@ -63,6 +63,16 @@ def test_half_precision_in_waiting_costs_less_than_a_grey_level():
     image = photo_tensor(128, 192)
     with torch.inference_mode():
         assert psnr(TiledForward(model, 64, torch.float16)(image), model(image)[-1]) > 60
+
+
+@pytest.mark.parametrize("storage", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_stored_features_hide_nothing_that_is_not_finite(storage, dtype):
+    values = torch.tensor([0.5, 1e30, -1e30, float("inf"), -float("inf"), float("nan")], dtype=dtype)
+    features = StoredFeatures(1, 1, len(values), storage, torch.device("cpu"))
+    window = Window(0, 1, 0, len(values))
+    features.write(window, values[None, None, None].clone())
+    assert features.read(window).isfinite().flatten().tolist() == [True, True, True, False, False, False]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
