@@ -171,6 +171,7 @@ def train_loader(
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
+        generator=torch.Generator(),  # else each start of an epoch would advance the random state of the run
     )
 
 
@@ -183,6 +184,7 @@ def evaluation_loader(pairs: list[Pair], num_workers: int) -> ImageLoader:
         num_workers=min(_worker_count(num_workers), len(pairs)),
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=leave_signals_to_the_parent,
+        generator=torch.Generator(),  # else each start of an epoch would advance the random state of the run
     )
 
 

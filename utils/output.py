@@ -1,0 +1,133 @@
+"""The output folder of a script: used by one process at a time, and nothing is written outside it."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError, printable
+from utils.files import check_inside
+from utils.signals import unfinished
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
+
+
+@contextlib.contextmanager
+def claimed(output: Path, script: str, files: Iterable[Path] = ()) -> Iterator[None]:
+    """Keep other processes that run ``script`` out of ``output`` during the block; the folder is created if missing.
+
+    The claim is a POSIX lock on the file .SCRIPT.lock, which names the process; it ends with the process. A lock file
+    that a killed process left behind is taken over, with a note on stderr. On a file system without locks the lock
+    file is taken over if it names a process of this machine that has ended.
+
+    Args:
+        output: the folder; if it is created here, it is removed again unless something has been written to it.
+        script: the name of the script, for the lock file and messages.
+        files: what the script is going to write.
+
+    Raises:
+        InputError: another process holds the lock, or one of ``files`` lies outside ``output``.
+        OSError: the folder or the lock file cannot be created.
+    """
+    created = [folder for folder in (output, *output.parents) if not folder.exists()]
+    lock = output / f".{Path(script).stem}.lock"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            check_inside(path, output)
+        with _locked(lock, script):
+            yield
+    finally:
+        for folder in created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(lock: Path, script: str) -> Iterator[None]:
+    descriptor = _open(lock)
+    while not _take(descriptor, lock, script):
+        descriptor = _open(lock)
+    unfinished.add(lock)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # before the lock is released, so that it is that of this process
+        os.close(descriptor)
+        unfinished.discard(lock)
+
+
+def _open(lock: Path) -> int:
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+
+
+def _take(descriptor: int, lock: Path, script: str) -> bool:
+    """Lock the file and write into it who holds it; closes it and returns False if its holder has just removed it."""
+    taken = False
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(f"{lock}: not a regular file; remove it")
+        has_locks = True
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise InputError(_refusal(lock, script, _read(descriptor))) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            has_locks = False
+        if not lock.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+            return False
+        holder = _read(descriptor)
+        if not has_locks and holder and not _has_ended(holder):
+            raise InputError(f"{_refusal(lock, script, holder)}; if it has ended, remove {lock}")
+        if holder:
+            note = f"{lock.parent}: taken over from {script}, {_described(holder)}, which was killed"
+            print(f"note: {printable(note)}", file=sys.stderr)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        own = {"process": os.getpid(), "host": socket.gethostname(), "started": now}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(own).encode(), 0)
+        taken = True
+        return True
+    finally:
+        if not taken:
+            os.close(descriptor)
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    """Who holds the lock; empty if the file is."""
+    content = os.pread(descriptor, 4096, 0)
+    try:
+        return dict(json.loads(content)) if content else {}
+    except (ValueError, TypeError):
+        return {"process": "unknown"}
+
+
+def _described(holder: dict[str, Any]) -> str:
+    return f"process {holder.get('process')} on {holder.get('host')} (started {holder.get('started')})"
+
+
+def _refusal(lock: Path, script: str, holder: dict[str, Any]) -> str:
+    who = f"{script}, {_described(holder)}," if holder else f"Another {script}"
+    return f"{lock.parent}: {who} is writing to it; wait until it has ended, or choose another --output"
+
+
+def _has_ended(holder: dict[str, Any]) -> bool:
+    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("process"), int):
+        return False
+    try:
+        os.kill(holder["process"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
