@@ -10,13 +10,18 @@ is done and the exit status is 2. Images may have any size. Files that cannot be
 skipped; the exit status is then 2.
 """
 
+from utils.signals import STOPPED, end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
 
 from inference.folders import Job, check_comparisons, find_jobs
-from inference.manifest import Manifest, settings_of
+from inference.manifest import NAME, Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
@@ -24,8 +29,8 @@ from inference.video import CODECS
 from inference.whole import SMALLEST_TILE
 from utils.cli import ScriptParser, number_type
 from utils.errors import listed, printable, run_script
+from utils.output import claimed
 from utils.precision import Precision
-from utils.signals import STOPPED
 
 MAX_TILE = 2**16  # pixels
 
@@ -35,13 +40,17 @@ def main() -> int:
     jobs = find_jobs(args.input, args.output, videos=set(CODECS))
     if args.compare:
         check_comparisons(jobs)
+    with claimed(args.output, "restore.py", [args.output / NAME]):
+        return restore(args, jobs)
+
+
+def restore(args: Namespace, jobs: list[Job]) -> int:
+    """Restore the jobs and return the exit status."""
     restorer = Restorer(args.weights, precision=args.precision)
     manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble))
     if args.compare:
         manifest.check_comparisons(jobs)
     pending = jobs if args.overwrite else unfinished_jobs(jobs, manifest, args.compare)
-    args.output.mkdir(parents=True, exist_ok=True)
-
     options = Options(
         compare=args.compare,
         overwrite=args.overwrite,

@@ -10,6 +10,11 @@ names. Writes metrics.json, per_image.csv and the table (table.md, table.tex, ta
 metrics.json; all others are scored, and the exit status is 2.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import json
 import sys
 from dataclasses import asdict, dataclass, field
@@ -38,10 +43,12 @@ from utils.config import DataConfig, TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, run_script
 from utils.files import check_inside, write_atomically
+from utils.output import claimed
 from utils.precision import Precision, supported
 from utils.versions import versions
 
 COMPARED_PER_SET = 4  # rows of comparison.png per set, evenly spaced
+FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png")
 
 Results = dict[str, list[Score | Failure]]
 
@@ -61,13 +68,18 @@ class TestSets:
 def main() -> int:
     args = parse_args()
     group = join_group()
+    with group.by_main(claimed(args.output, "test.py", [args.output / name for name in FILES])):
+        return evaluate(args, group)
+
+
+def evaluate(args: Namespace, group: Group) -> int:
+    """Score the test sets, write the results to OUTPUT, and return the exit status."""
     args.precision = supported(args.precision, group.device, warn=group.is_main)
     sets = find_sets(args)
     warn_of_too_many_workers(sets.workers, group)
     model = load_model(args.weights, sets.model_options)
     restored_files = find_restored_files(args, sets)
     lpips = load_lpips(group.device) if args.lpips else None
-    args.output.mkdir(parents=True, exist_ok=True)
     about = {
         "weights": str(args.weights),
         "self_ensemble": args.self_ensemble,

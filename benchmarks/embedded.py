@@ -11,6 +11,11 @@ give a warning, those of another configuration are refused. The exit status is 1
 does not exceed that of both the input and the classical method.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import hashlib
 import json
 import subprocess
@@ -39,7 +44,7 @@ from models import load_model
 from utils.cli import ScriptParser, config_of, number_type
 from utils.config import Config
 from utils.errors import InputError, run_script
-from utils.files import write_atomically
+from utils.files import replacing, write_atomically
 from utils.text_files import read_text
 from utils.versions import git_commit, versions
 
@@ -64,7 +69,8 @@ def main() -> int:
     print(report)
     rows = [np.load(args.output / task / "row.npz") for task in args.tasks]
     sheet = comparison_sheet([tuple(row.values()) for row in rows])
-    cv2.imwrite(str(args.output / "benchmark.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    content = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    write_atomically(args.output / "benchmark.jpg", content.tobytes())
     behind = [task for task, result in results.items() if not is_ahead(result)]
     if behind:
         print(f"PSNR does not exceed both the input's and the classical method's: {', '.join(behind)}", file=sys.stderr)
@@ -105,7 +111,8 @@ def run_task(task: str, data: Path, output: Path, epochs: int | None) -> dict:
         "parameters": parameters,
         "made_with": about,
     }
-    np.savez(folder / "row.npz", *example_row(classical, weights, config, data / task, list(TASKS).index(task)))
+    with replacing(folder / "row.npz") as file:
+        np.savez(file, *example_row(classical, weights, config, data / task, list(TASKS).index(task)))
     result["minutes"] = (time.monotonic() - start) / 60
     write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result

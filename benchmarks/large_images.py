@@ -7,6 +7,11 @@ does the same with global statistics taken from the image at half size; ``stages
 the network stage by stage.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import time
 from pathlib import Path
 

@@ -11,6 +11,11 @@ The ratio is the CPU time of the first option divided by that of the row. With a
 it.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import contextlib
 import multiprocessing
 import os

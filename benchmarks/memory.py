@@ -8,6 +8,11 @@ The memory constants of inference/whole.py were measured with the first two. Res
 by the peak resident memory of the process, a training step by the peak of live tensors (benchmarks.live).
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import resource
 import time
 

@@ -10,6 +10,11 @@ at the throughput of a large matrix product of the same precision, timed in the 
 tensors excluding weights, measured by the allocator on CUDA and by benchmarks.live on the CPU.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 import copy
 import json
 import platform

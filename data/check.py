@@ -8,6 +8,11 @@ in seconds. --decode decodes every image, which also finds corrupt pixel data an
 files. The exit status is 2 if a problem was found.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path

@@ -4,9 +4,15 @@
 
 The exported network maps RGB images (N, 3, H, W), float32 in [0, 1], to restored images of the same shape, not clamped.
 N, H and W are dynamic; H and W must be multiples of 32 and at least 64. Pad other images on the right and at the bottom
-by reflection and crop the result. The exported file is run and compared with the network before the command returns.
+by reflection and crop the result. The exported network is run and compared with the original before it is written.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
+import io
 import logging
 import warnings
 from collections.abc import Callable
@@ -20,6 +26,7 @@ from models import load_model
 from models.irnext import IRNeXt
 from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
+from utils.files import write_atomically
 
 SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
 OPSET = 20
@@ -48,36 +55,41 @@ def exported_program(model: IRNeXt) -> torch.export.ExportedProgram:
     return torch.export.export(FullSize(model), (example,), dynamic_shapes=shapes)
 
 
-def export(model: IRNeXt, format: str, output: Path) -> float:
-    """Write ``output``, run it, and return its ``largest_deviation`` from the network.
+def export(model: IRNeXt, format: str) -> tuple[bytes, float]:
+    """Export the network and run the result.
+
+    The file is put together in memory: torch ends the process if it cannot write one.
 
     Args:
         format: a key of ``SUFFIXES``.
+
+    Returns:
+        The content of the file, and its ``largest_deviation`` from the network.
 
     Raises:
         InputError: a package required by the format is not installed.
     """
     model = model.cpu().eval().requires_grad_(False)
     program = exported_program(model)
-    output.parent.mkdir(parents=True, exist_ok=True)
     if format == "onnx":
         try:
             import onnxruntime
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise InputError(f"--format onnx requires {error.name}; pip install -r requirements-extra.txt") from None
-        torch.onnx.export(
-            program, f=output, output_names=["restored"], opset_version=OPSET, external_data=False, verbose=False
-        )
-        session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
+        onnx = torch.onnx.export(program, output_names=["restored"], opset_version=OPSET, verbose=False)
+        content = onnx.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
 
         def run(image: Tensor) -> Tensor:
             return torch.from_numpy(session.run(None, {name: image.numpy()})[0])
     else:
-        torch.export.save(program, output)
-        run = torch.export.load(output).module()
-    return largest_deviation(model, run)
+        file = io.BytesIO()
+        torch.export.save(program, file)
+        content = file.getvalue()
+        run = torch.export.load(io.BytesIO(content)).module()
+    return content, largest_deviation(model, run)
 
 
 @torch.inference_mode()
@@ -110,11 +122,11 @@ def main() -> int:
     logging.getLogger("torch.export").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecation warnings raised by torch itself
-        worst = export(load_model(args.weights), args.format, output)
+        content, worst = export(load_model(args.weights), args.format)
     if not worst <= TOLERANCE:  # also if it is NaN
-        output.unlink()
-        print(f"failed: the exported network deviates by {worst:.1e} (relative); removed {output}")
+        print(f"failed: the exported network deviates by {worst:.1e} (relative); {output} is not written")
         return 1
+    write_atomically(output, content, sync=True)
     print(f"{output}: matches the network, largest relative deviation {worst:.1e}")
     return 0
 

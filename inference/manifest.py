@@ -29,8 +29,6 @@ def settings_of(weights: Path, precision: Precision, self_ensemble: bool) -> Set
 class Manifest:
     """The file ``.irnext.json`` in an output folder: the settings of each result, by its path in the folder.
 
-    The file is read again for every change, so that several jobs may write to one folder.
-
     Args:
         output: the folder; it need not exist yet.
         settings: those of this job, see ``settings_of``.

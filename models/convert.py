@@ -6,6 +6,11 @@ The suffix of OUT selects the format: .pt or .pth (this project's), .safetensors
 names. OUT gets the weights used for evaluation: the moving average if IN has one.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 from pathlib import Path
 
 from models.weights import evaluation_weights, load_model, model_options, read_weights, save_weights

@@ -14,6 +14,11 @@ No photograph occurs in more than one split. Depth is measured for the motorcycl
 output is deterministic: running the script again rewrites the same files.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -27,6 +32,7 @@ from data.synthetic.depth import smooth_depth
 from data.synthetic.photographs import PHOTOGRAPHS, photographs
 from utils.cli import ScriptParser
 from utils.errors import run_script
+from utils.files import replacing
 
 VARIANTS = {"train": 12, "validation": 2, "test": 4}  # degraded versions per photograph
 INDOOR = ("coffee",)  # test photographs labelled indoor, as in DPDD; all others are outdoor
@@ -104,8 +110,9 @@ def write_defocus(folder: Path, variants: dict[str, int], seed: int) -> None:
             is_indoor.append(name in INDOOR)
             shot += 2
         if split == "test":
-            np.save(folder / subfolder / "indoor_labels.npy", np.flatnonzero(is_indoor) + 1)
-            np.save(folder / subfolder / "outdoor_labels.npy", np.flatnonzero(np.logical_not(is_indoor)) + 1)
+            for name, chosen in (("indoor", is_indoor), ("outdoor", np.logical_not(is_indoor))):
+                with replacing(folder / subfolder / f"{name}_labels.npy") as file:
+                    np.save(file, np.flatnonzero(chosen) + 1)
 
 
 def write_deraining(folder: Path, variants: dict[str, int], seed: int) -> None:

@@ -7,6 +7,11 @@ photograph. No photograph occurs in both splits. Depth is measured for the motor
 output is deterministic: running the script again rewrites the same files.
 """
 
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
 from pathlib import Path
 
 import numpy as np
