@@ -16,6 +16,7 @@ from data.layouts import Pair
 from utils.cpus import cpu_count
 from utils.errors import InputError, listed
 from utils.shared_memory import explained_if_full
+from utils.signals import kept_from_children
 
 Result = TypeVar("Result")
 ImageHash = np.ndarray | InputError | None
@@ -125,7 +126,9 @@ def _map_images(function: Callable[[Path], Result], pairs: Iterable[Pair], pool:
     bar = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=title is None or None)
     with bar:
         results = {}
-        for path, value in zip(paths, pool.map(function, paths, chunksize=16), strict=True):
+        with kept_from_children():  # a pool starts its processes with the first task
+            values = pool.map(function, paths, chunksize=16)
+        for path, value in zip(paths, values, strict=True):
             results[path] = value
             bar.update()
         return results

@@ -1,7 +1,6 @@
 """The one way in which files are written: whole, or not at all."""
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +9,11 @@ from typing import BinaryIO
 
 from utils.errors import InputError
 from utils.signals import unfinished
+
+try:
+    import fcntl
+except ImportError:  # Windows, where leftovers of killed processes stay
+    fcntl = None
 
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.part(\.\w+)?", re.DOTALL)
 
@@ -96,7 +100,8 @@ def _new_file(path: Path) -> BinaryIO:
     while True:
         file = open(path, "xb")  # noqa: SIM115  "x" is O_CREAT | O_EXCL
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return file
         file.close()  # another process took it for a leftover before it was locked
@@ -104,7 +109,7 @@ def _new_file(path: Path) -> BinaryIO:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that have ended; those in use are locked."""
-    if folder in _swept:
+    if folder in _swept or fcntl is None:
         return
     _swept.add(folder)
     with contextlib.suppress(OSError), os.scandir(folder) as entries:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
@@ -16,6 +15,11 @@ from typing import Any
 from utils.errors import InputError, printable
 from utils.files import check_inside
 from utils.signals import unfinished
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # from file systems without locks
 
@@ -41,7 +45,7 @@ def claimed(output: Path, script: str, files: Iterable[Path] = ()) -> Iterator[N
     lock = output / f".{Path(script).stem}.lock"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for path in files:
+        for path in (lock, *files):
             check_inside(path, output)
         with _locked(lock, script):
             yield
@@ -66,7 +70,8 @@ def _locked(lock: Path, script: str) -> Iterator[None]:
 
 
 def _open(lock: Path) -> int:
-    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # not on Windows
+    return os.open(lock, os.O_RDWR | os.O_CREAT | flags, 0o644)
 
 
 def _take(descriptor: int, lock: Path, script: str) -> bool:
@@ -75,19 +80,14 @@ def _take(descriptor: int, lock: Path, script: str) -> bool:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputError(f"{lock}: not a regular file; remove it")
-        has_locks = True
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            has_locks = _lock(descriptor)
         except (BlockingIOError, PermissionError):
             raise InputError(_refusal(lock, script, _read(descriptor))) from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            has_locks = False
         if not lock.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(lock)):
             return False
         holder = _read(descriptor)
-        if not has_locks and holder and not _has_ended(holder):
+        if holder and not has_locks and not _has_ended(holder):
             raise InputError(f"{_refusal(lock, script, holder)}; if it has ended, remove {lock}")
         if holder:
             note = f"{lock.parent}: taken over from {script}, {_described(holder)}, which was killed"
@@ -95,17 +95,35 @@ def _take(descriptor: int, lock: Path, script: str) -> bool:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         own = {"process": os.getpid(), "host": socket.gethostname(), "started": now}
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(own).encode(), 0)
+        os.write(descriptor, json.dumps(own).encode())
         taken = True
-        return True
     finally:
         if not taken:
             os.close(descriptor)
+    return True
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file for this process; returns False if the file system has no locks.
+
+    Raises:
+        BlockingIOError, PermissionError: another process has locked it.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return fcntl is not None
 
 
 def _read(descriptor: int) -> dict[str, Any]:
     """Who holds the lock; empty if the file is."""
-    content = os.pread(descriptor, 4096, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = os.read(descriptor, 4096)
+    os.lseek(descriptor, 0, os.SEEK_SET)
     try:
         return dict(json.loads(content)) if content else {}
     except (ValueError, TypeError):

@@ -1,5 +1,6 @@
 """Signals: every command ends at once and without a traceback, and a run stops without losing work."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -37,12 +38,17 @@ def end_on_signals() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    atexit.register(_ignore)  # all work is done, and Python restores the default handlers while it shuts down
+
+
+def _ignore() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def end_now(status: int) -> None:
     """End the process within a signal handler, and remove its unfinished files and child processes."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore()
     for path in list(unfinished):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -73,13 +79,15 @@ class StopSignal:
 
 def leave_signals_to_the_parent(worker: int) -> None:
     """In a loader worker, ignore SIGTERM and SIGINT: they reach the whole process group, but only the parent acts."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore()
 
 
 @contextlib.contextmanager
 def kept_from_children() -> Iterator[None]:
     """Processes started in the block never receive SIGTERM and SIGINT, which this process receives after it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         yield
