@@ -4,10 +4,10 @@
     python restore.py --weights best.pt --input 'holiday/*.jpg' clip.mp4 --output restored/ --compare
 
 INPUT is any number of files, folders (searched recursively) and glob patterns. Each result is written to OUTPUT under
-the same name and subfolder, in the same format and bit depth. Existing results are skipped, so a job that was stopped
-continues when started again; if they were made with other weights or options, as OUTPUT/.irnext.json records, nothing
-is done and the exit status is 2. Images may have any size. Files that cannot be read are reported on stderr and
-skipped; the exit status is then 2.
+the same name and subfolder: images in the same format and bit depth, videos as H.264. Existing results are skipped, and
+a video continues where it was stopped, so a job that was stopped continues when started again; if results were made
+with other weights or options, as OUTPUT/.irnext.json records, nothing is done and the exit status is 2. Images may have
+any size. Files that cannot be read are reported on stderr and skipped; the exit status is then 2.
 """
 
 from utils.signals import STOPPED, end_on_signals
@@ -25,7 +25,8 @@ from inference.manifest import NAME, Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
-from inference.video import CODECS
+from inference.video_reading import SUFFIXES
+from inference.video_writing import DEFAULT_CRF, LARGEST_CRF
 from inference.whole import SMALLEST_TILE
 from utils.cli import ScriptParser, number_type
 from utils.errors import listed, printable, run_script
@@ -37,7 +38,7 @@ MAX_TILE = 2**16  # pixels
 
 def main() -> int:
     args = parse_args()
-    jobs = find_jobs(args.input, args.output, videos=set(CODECS))
+    jobs = find_jobs(args.input, args.output, videos=SUFFIXES)
     if args.compare:
         check_comparisons(jobs)
     with claimed(args.output, "restore.py", [args.output / NAME]):
@@ -57,6 +58,7 @@ def restore(args: Namespace, jobs: list[Job]) -> int:
         self_ensemble=args.self_ensemble,
         tile=args.tile,
         max_megapixels=args.max_megapixels,
+        crf=args.crf,
     )
     session = Session(restorer, options, manifest, pending)
     if not session.run(pending):
@@ -103,6 +105,12 @@ def parse_args() -> Namespace:
         type=number_type(float, 0, 1e6),
         default=MAX_MEGAPIXELS,
         help="decompression-bomb guard: refuse larger images",
+    )
+    parser.add_argument(
+        "--crf",
+        type=number_type(int, 0, LARGEST_CRF),
+        default=DEFAULT_CRF,
+        help=f"videos: from 0 (lossless) to {LARGEST_CRF} (smallest file)",
     )
     return parser.parse()
 

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,7 +28,7 @@ class Job:
         return self.output.with_name(f"{self.output.name}.compare{self.output.suffix if self.is_video else '.png'}")
 
 
-def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
+def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> list[Job]:
     """The jobs for a list of files, folders (searched recursively) and glob patterns.
 
     A file named explicitly is restored directly into ``output``. Files found in a folder or by a pattern keep their
@@ -36,13 +36,14 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
     skip files with other suffixes and service files; links to folders are followed (``data.folders.walk``).
 
     Args:
-        videos: lower-case suffixes of videos, such as ".mp4"; those of images are ``SUFFIXES``.
+        videos: lower-case suffixes of videos, such as ".mp4", each with what is added to the name of the result;
+            those of images are ``SUFFIXES``.
 
     Raises:
         InputError: an input does not exist or contains nothing to restore, two inputs share an output file, or an
             output file would overwrite an input or lie outside ``output``.
     """
-    suffixes = SUFFIXES | videos
+    suffixes = SUFFIXES | videos.keys()
     output = Path(os.path.abspath(output))
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, but --output must be a folder")
@@ -54,7 +55,7 @@ def find_jobs(inputs: list[str], output: Path, videos: set[str]) -> list[Job]:
                 if Path(os.path.abspath(path)) == output / relative:
                     raise InputError(f"{output}: the results would overwrite the inputs; choose another --output")
                 continue  # results of an earlier job: the output folder lies inside the input folder
-            target = output / relative
+            target = output / f"{relative}{videos.get(path.suffix.lower(), '')}"
             check_inside(target, output)
             if os.path.realpath(target) == os.path.realpath(path):
                 raise InputError(f"{path}: the result would overwrite the input; choose another --output")

@@ -15,7 +15,9 @@ from inference.memory import is_out_of_memory
 from inference.photo_files import MAX_MEGAPIXELS, Photograph, photograph_size, read_photograph
 from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
-from inference.video import VideoReader, VideoWriter, copy_audio
+from inference.video_reading import VideoReader
+from inference.video_restoring import compare_videos, restore_video
+from inference.video_writing import DEFAULT_CRF
 from utils.errors import InputError, printable
 from utils.signals import StopSignal
 
@@ -37,6 +39,7 @@ class Options:
     self_ensemble: bool = False
     tile: int | None = None
     max_megapixels: float = MAX_MEGAPIXELS
+    crf: int = DEFAULT_CRF
 
 
 class Session:
@@ -57,21 +60,21 @@ class Session:
             total=round(sum(self.megapixels.values()), 3),
             unit="MP",
             disable=None,
-            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}]",
+            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}{postfix}]",
         )
 
     def run(self, jobs: Iterable[Job]) -> bool:
         """Restore every job, reporting failures on stderr and counting them; returns False if a signal stopped it.
 
-        With ``Options.compare``, an image that has a result gets the missing comparison.
+        With ``Options.compare``, a file that has a result gets the missing comparison.
 
         Raises:
             OSError: the disk is full or cannot be written.
         """
         with self.bar:
-            for job in jobs:
+            for number, job in enumerate(jobs, 1):
                 try:
-                    self._process(job)
+                    self._process(job, number)
                 except Stopped:
                     return False
                 except Exception as error:  # whatever it is, the other files are restored
@@ -81,10 +84,11 @@ class Session:
                     self._note(f"error: {described(error, job)}")
         return True
 
-    def _process(self, job: Job) -> None:
-        self.bar.set_description(job.output.name[-30:])
+    def _process(self, job: Job, number: int) -> None:
+        self.bar.set_description(f"file {number} of {len(self.megapixels)}: {job.output.name[-30:]}")
+        self.bar.set_postfix_str("")
         position = self.bar.n
-        if self.options.compare and not (job.is_video or self.options.overwrite) and job.output.exists():
+        if self.options.compare and not self.options.overwrite and job.output.exists():
             self._compare_existing(job)
             self.compared += 1
         else:
@@ -100,8 +104,8 @@ class Session:
     def _megapixels(self, job: Job) -> float:
         try:
             if job.is_video:
-                video = VideoReader(job.input)
-                return video.count * video.size[0] * video.size[1] / 1e6
+                with VideoReader(job.input) as video:
+                    return video.count * video.size[0] * video.size[1] / 1e6
             height, width = photograph_size(job.input, self.options.max_megapixels)
             return height * width / 1e6
         except Exception:  # reported when the file is restored
@@ -119,6 +123,9 @@ class Session:
             self._note(f"note: {job.output}: {note}")
 
     def _compare_existing(self, job: Job) -> None:
+        if job.is_video:
+            compare_videos(job.input, job.output, job.comparison, self.options.crf, self._check)
+            return
         photograph = read_photograph(job.input, self.options.max_megapixels)
         restored = read_photograph(job.output, self.options.max_megapixels).colour
         if (restored.shape, restored.dtype) != (photograph.colour.shape, photograph.colour.dtype):
@@ -126,35 +133,33 @@ class Session:
         write_comparison(job, photograph, restored)
 
     def _restore_video(self, job: Job) -> None:
-        video = VideoReader(job.input)
-        silent = job.output.with_name(f".{job.output.stem}.part{job.output.suffix}")
-        joined = silent.with_name(f".{job.output.stem}.audio{job.output.suffix}")
-        writers = {silent: VideoWriter(silent, video.rate, video.size)}
-        compared = job.output.with_name(f"{job.output.name}.compare{job.output.suffix}")
-        part = silent.with_name(f".{compared.stem}.part{compared.suffix}")
-        if self.options.compare:
-            writers[part] = VideoWriter(part, video.rate, (video.size[0], 2 * video.size[1]))
-        count = 0
-        try:
-            for frame in video:
-                restored = self._restored(frame, f"{job.input}: frame {count + 1}")
-                for path, writer in writers.items():
-                    writer.write(restored if path == silent else np.concatenate([frame, restored], axis=1))
-                count += 1
-            for writer in writers.values():
-                writer.close()
-            if count == 0:
-                raise InputError(f"{job.input}: no frame of the video could be read")
-            if video.count and count != video.count:
-                self._note(f"note: {job.input}: {count} frames read, but the file header says {video.count}")
-            if note := copy_audio(job.input, silent, joined):
-                self._note(f"note: {job.input}: {note}")
-            (joined if joined.exists() else silent).replace(job.output)
-            if self.options.compare:
-                part.replace(compared)
-        finally:
-            for path in (*writers, joined):
-                path.unlink(missing_ok=True)
+        start, count = time.monotonic(), 0
+        with VideoReader(job.input) as video:
+            megapixels = video.size[0] * video.size[1] / 1e6
+        if megapixels > self.options.max_megapixels:
+            raise InputError(f"{job.input}: more than {self.options.max_megapixels:g} megapixels (--max-megapixels)")
+
+        def restore(frame: np.ndarray | None, index: int) -> np.ndarray | None:
+            nonlocal start, count
+            if frame is None:  # restored by an earlier job
+                self._check()
+                self.bar.update(megapixels)
+                start = time.monotonic()
+                return None
+            restored = self._restored(frame, f"{job.input}: frame {index + 1}")
+            count += 1
+            self.bar.set_postfix_str(f"{count / (time.monotonic() - start):.2f} frames/s")
+            return restored
+
+        comparison = job.comparison if self.options.compare else None
+        settings = self.manifest.settings
+        notes = restore_video(job.input, job.output, restore, settings, self.options.crf, self._check, comparison)
+        for note in notes:
+            self._note(f"note: {job.input}: {note}")
+
+    def _check(self) -> None:
+        if self.stop.received:
+            raise Stopped
 
     def _restored(self, colour: np.ndarray, label: str) -> np.ndarray:
         start, before = time.monotonic(), self.bar.n
@@ -163,8 +168,7 @@ class Session:
 
         def progress(done: float) -> None:
             nonlocal announced
-            if self.stop.received:
-                raise Stopped
+            self._check()
             self.bar.update(before + done * megapixels - self.bar.n)
             seconds = time.monotonic() - start
             if not announced and 0 < done < 0.5 and seconds > ANNOUNCE_SECONDS:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from inference import Restorer
 from inference.photo_files import read_photograph
-from inference.video import VideoReader, VideoWriter
 
 PROBLEMS = {
     "bomb.png": "more than 500 megapixels",
@@ -173,55 +172,3 @@ def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
     refused("no such weights file", weights=tmp_path / "gone.pt", inputs=[tmp_path / "in"])
     assert {path.name for path in tmp_path.iterdir()} == {"in", "other", "out"}
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.png"]
-
-
-def numbered(index: int) -> np.ndarray:
-    """A frame that shows its number as the length of a bar at the top."""
-    frame = cv2.resize(PHOTO, (96, 64))
-    frame[:16] = 0
-    frame[:16, : 12 * (index + 1)] = 255
-    return frame
-
-
-@pytest.fixture(scope="module")
-def identity_weights(small_weights, tmp_path_factory):
-    """A network that changes next to nothing, so that what a video shows stays legible."""
-    checkpoint = torch.load(small_weights, weights_only=True)
-    checkpoint["model"]["heads.2.weight"] *= 0.01
-    checkpoint["model"]["heads.2.bias"] *= 0
-    path = tmp_path_factory.mktemp("identity") / "identity.pt"
-    torch.save(checkpoint, path)
-    return path
-
-
-def test_videos_keep_count_and_order_of_their_frames(identity_weights, tmp_path):
-    (tmp_path / "in").mkdir()
-    for suffix in (".mp4", ".avi", ".mkv"):
-        writer = VideoWriter(tmp_path / "in" / f"clip{suffix}", 12.5, (64, 96))
-        for index in range(7):
-            writer.write(numbered(index))
-        writer.close()
-    environment = {"PATH": ""}  # no ffmpeg
-    command = command_of(
-        "restore.py",
-        "--weights",
-        identity_weights,
-        "--input",
-        tmp_path / "in",
-        "--output",
-        tmp_path / "out",
-        "--compare",
-    )
-    command["env"] |= environment
-    result = subprocess.run(**command, capture_output=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stderr
-    assert len(result.stderr.splitlines()) == 3
-    assert all("audio (if any) is not copied" in line for line in result.stderr.splitlines())
-    for suffix in (".mp4", ".avi", ".mkv"):
-        video = VideoReader(tmp_path / "out" / f"clip{suffix}")
-        assert (video.rate, video.size) == (12.5, (64, 96))
-        bars = [round((frame[8] > 128).all(-1).sum() / 12) for frame in video]
-        assert bars == [1, 2, 3, 4, 5, 6, 7]
-        compared = VideoReader(tmp_path / "out" / f"clip{suffix}.compare{suffix}")
-        assert (len(list(compared)), compared.size) == (7, (64, 192))
-    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".irnext.json"]

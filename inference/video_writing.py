@@ -1,0 +1,236 @@
+"""Write H.264 with PyAV, and join it with the sound, subtitles and chapters of the source."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+
+from inference.video_colours import FULL, LIMITED, Planes, build_frame
+from inference.video_reading import Description, VideoReader, is_cover, reason
+from utils.errors import InputError
+from utils.files import replacing
+
+# libavformat's name of the container for each suffix of a result.
+MUXERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".avi": "avi",
+    **dict.fromkeys([".ts", ".mts", ".m2ts"], "mpegts"),
+}
+DEFAULT_CRF, LARGEST_CRF = 13, 51
+# No B frames: packets are in the order of their timestamps, which AVI requires and joining relies on. Every keyframe
+# repeats the headers, and headers do not depend on the content, so that segments can be joined. The second line makes
+# the quantizer nearly constant: x264's default spends fewer bits where it expects nobody to look, and then no ``crf``
+# promises a PSNR.
+X264 = "bframes=0:stitchable=1:repeat-headers=1:qcomp=1:ipratio=1.1:mbtree=0:aq-mode=0:psy=0:chroma-qp-offset=-12"
+# Tags that describe the source's streams or its writer, not its content.
+STALE_TAGS = ("encoder", "duration", "_statistics", "number_of_", "bps", "major_brand", "minor_version", "compatible_")
+
+
+class Sink:
+    """A file for libav to write to.
+
+    libav ignores some errors and reports others twice: the first one is kept, and nothing more is written.
+
+    Attributes:
+        error: what the file system reported, or None.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.name = file, file.name
+        self.seek, self.tell = file.seek, file.tell
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        if self.error is None:
+            try:
+                return self.file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+
+@contextlib.contextmanager
+def writing(path: Path, muxer: str, time_base: Fraction) -> Iterator[av.container.OutputContainer]:
+    """A container that becomes the file ``path`` when the block ends without an error.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    options = {}
+    if muxer in ("mp4", "mov"):  # exact times: tracks count in the source's unit, and so does the delay before them
+        options = {key: str(time_base.denominator) for key in ("video_track_timescale", "movie_timescale")}
+    elif muxer == "mpegts":
+        options = {"mpegts_copyts": "1"}
+    with replacing(path, sync=True) as file:
+        sink = Sink(file)
+        try:
+            with av.open(sink, "w", format=muxer, container_options=options) as container:
+                yield container
+        finally:
+            if sink.error is not None:
+                raise sink.error
+
+
+def add_h264(container: av.container.OutputContainer, description: Description, crf: int) -> av.VideoStream:
+    """An H.264 stream as ``description`` says."""
+    stream = container.add_stream(
+        "libx264",
+        rate=description.rate,
+        options={"crf": str(crf), "x264-params": X264 + description.hdr},
+        time_base=description.time_base,
+    )
+    stream.height, stream.width = description.size
+    stream.pix_fmt = description.pixel_format
+    stream.color_primaries, stream.color_trc, stream.colorspace = description.colour
+    stream.color_range = FULL if description.full_range else LIMITED
+    if description.aspect:
+        stream.codec_context.sample_aspect_ratio = description.aspect
+    if description.display_matrix:
+        stream.set_display_matrix(description.display_matrix)
+    return stream
+
+
+def encode(
+    path: Path, muxer: str, frames: Iterable[tuple[Planes, int, int]], description: Description, crf: int
+) -> None:
+    """Write a video of frames, each with its timestamp and duration."""
+    durations = {}
+    with writing(path, muxer, description.time_base) as container:
+        stream = add_h264(container, description, crf)
+
+        def write(frame: av.VideoFrame | None) -> None:
+            for packet in stream.encode(frame):
+                packet.dts = packet.pts
+                packet.duration = durations.pop(packet.pts)
+                container.mux(packet)
+
+        for planes, pts, duration in frames:
+            frame = build_frame(planes, description.pixel_format)
+            frame.pts, frame.time_base, durations[pts] = pts, description.time_base, duration
+            frame.color_range, frame.colorspace = stream.color_range, stream.colorspace
+            write(frame)
+        write(None)
+
+
+def join(segments: list[Path], source: VideoReader, path: Path, muxer: str, poll: Callable[[], None]) -> list[str]:
+    """Write the video of ``segments`` with everything else in ``source``, which has not been read from.
+
+    Returns:
+        Notes on what the container cannot hold.
+
+    Raises:
+        InputError: what was written is not what should have been.
+        OSError: the file cannot be written.
+    """
+    description = source.description
+    times = []
+    with contextlib.ExitStack() as stack:
+        container = stack.enter_context(writing(path, muxer, description.time_base))
+        first = stack.enter_context(av.open(str_of(segments[0]), format="nut"))
+        video = container.add_stream_from_template(first.streams.video[0], opaque=True)
+        video.time_base = description.time_base
+        video.codec_context.framerate = description.rate
+        if description.display_matrix:
+            video.set_display_matrix(description.display_matrix)
+        video.metadata.update(_lasting(source.stream.metadata))
+        streams, notes = _copied_streams(container, source, muxer)
+        container.metadata.update(_lasting(source.container.metadata))
+        if chapters := source.container.chapters():
+            container.set_chapters(chapters)
+        packets = _video_packets(segments)
+        ahead = next(packets, None)
+        for packet in source.container.demux(list(streams)) if streams else ():
+            if packet.dts is None:
+                if packet.pts is None:  # marks the end of a stream
+                    continue
+                packet.dts = packet.pts
+            if packet.size == 2 and packet.stream.name == "mov_text":  # a pause, which the muxer writes itself
+                continue
+            while ahead is not None and ahead.pts * ahead.time_base <= packet.dts * packet.time_base:
+                times.append(ahead.pts * ahead.time_base)
+                ahead.stream = video
+                container.mux(ahead)
+                ahead = next(packets, None)
+            packet.stream = streams[packet.stream]
+            container.mux(packet)
+        while ahead is not None:
+            times.append(ahead.pts * ahead.time_base)
+            ahead.stream = video
+            container.mux(ahead)
+            ahead = next(packets, None)
+    verify(path, times, poll)
+    return notes
+
+
+def verify(path: Path, times: list[Fraction], poll: Callable[[], None]) -> None:
+    """Decode a written file.
+
+    Raises:
+        InputError: it has other frames than those at ``times``, in seconds.
+    """
+    with VideoReader(path) as video:
+        unit = video.stream.time_base
+        found = []
+        for frame in video.frames():
+            poll()
+            found.append(frame.pts * unit)
+        same = len(found) == len(times) and all(abs(a - b) < unit for a, b in zip(found, times, strict=True))
+        if not same or video.notes:
+            raise InputError(f"{path}: of {len(times)} frames written, {len(found)} can be read, or at other times")
+
+
+def str_of(path: Path) -> str:
+    """The path as libavformat takes it for a file, whatever characters it has."""
+    return f"file:{path}"
+
+
+def _video_packets(segments: list[Path]) -> Iterator[av.Packet]:
+    for segment in segments:
+        with av.open(str_of(segment), format="nut") as container:
+            yield from (packet for packet in container.demux(video=0) if packet.pts is not None)
+
+
+def _copied_streams(
+    container: av.container.OutputContainer, source: VideoReader, muxer: str
+) -> tuple[dict[av.stream.Stream, av.stream.Stream], list[str]]:
+    """Add the source's other streams to ``container``: those of the source, with those added, and notes on the rest."""
+    streams, dropped = {}, []
+    for stream in source.container.streams:
+        if stream is source.stream or (stream.type == "data" and source.container.chapters()):
+            continue  # in MOV and MP4, a data stream stores the chapters, which are written from their list
+        fault = "only one video stream is restored" if stream.type == "video" and not is_cover(stream) else None
+        fault = fault or _unsupported(stream, muxer)
+        if fault:
+            dropped.append(f"{stream.type} stream {stream.index} is not copied: {fault}")
+        else:
+            streams[stream] = _add_copy(container, stream)
+    return streams, dropped
+
+
+def _add_copy(container: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
+    copy = container.add_stream_from_template(stream, opaque=True)
+    copy.metadata.update(_lasting(stream.metadata))
+    copy.disposition = stream.disposition
+    return copy
+
+
+def _unsupported(stream: av.stream.Stream, muxer: str) -> str | None:
+    """Why the container cannot hold a stream: tried by writing a header to nowhere."""
+    try:
+        with open(os.devnull, "wb") as nowhere, av.open(nowhere, "w", format=muxer) as trial:
+            _add_copy(trial, stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError, LookupError, NotImplementedError) as error:
+        return reason(error)
+    return None
+
+
+def _lasting(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(STALE_TAGS)}
