@@ -2,17 +2,20 @@
 
 import errno
 import hashlib
+import io
 import multiprocessing
 import os
 import shutil
 import sys
-import uuid
+import zlib
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data.images import read_image
+from utils.files import write_atomically
 from utils.shared_memory import explained_if_full
 
 # Disk space in bytes that the cache leaves free: checkpoints may share the disk, and the loader's batches /dev/shm.
@@ -26,6 +29,10 @@ class DecodedCache:
     through the page cache. Any number of processes and runs may use the folder at the same time, and it can be deleted
     at any time. A modified image gets a new file; files of earlier versions are not removed.
 
+    A file is an .npy file followed by a checksum, which each process verifies on its first access. A damaged file, as
+    after a power cut, is decoded again, with a warning to stderr for the first. The checksum of an image of ITS (620 x
+    460 pixels) takes 0.2 ms, decoding its PNG file 9 ms.
+
     If the folder is not writable or less than ``RESERVE`` bytes are free, a warning is printed to stderr once, and
     images that are not cached yet are decoded on every access.
     """
@@ -33,7 +40,9 @@ class DecodedCache:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         with explained_if_full():
-            self.read_only = multiprocessing.Value("b", False)  # shared with the loader's workers
+            self.read_only = multiprocessing.Value("b", False)  # shared with the loader's workers, as the next
+            self.damaged = multiprocessing.Value("b", False)
+        self.verified: dict[str, tuple[int, int, int]] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -50,9 +59,13 @@ class DecodedCache:
         except OSError:
             return read_image(path)  # raises a descriptive error
         try:
+            self._verify(file)
             return np.load(file, mmap_mode="r")
-        except (OSError, ValueError, EOFError):  # not cached yet, or truncated
+        except FileNotFoundError:
             image = read_image(path)
+        except (OSError, ValueError):
+            image = read_image(path)
+            self._warn_of_damage(file)
         if not self.read_only.value:
             try:
                 self._write(file, image)
@@ -63,26 +76,52 @@ class DecodedCache:
     def _cache_file(self, path: Path) -> Path:
         """The cache file, named by a hash of everything that determines the decoded pixels."""
         status = os.stat(path)
-        version = f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns} {cv2.__version__}"
-        return self.folder / f"{hashlib.sha256(version.encode()).hexdigest()[:32]}.npy"
+        version = f"crc32 {os.path.abspath(path)} {status.st_size} {status.st_mtime_ns} {cv2.__version__}"
+        return self.folder / f"{hashlib.sha256(version.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
+
+    def _verify(self, file: Path) -> None:
+        """Compare the file with its checksum, unless this process has done so.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the file is damaged, or that of another image.
+        """
+        status = os.stat(file)
+        version = status.st_ino, status.st_size, status.st_mtime_ns
+        if self.verified.get(file.name) != version:
+            content = np.memmap(file, np.uint8, "r")
+            if _checksum(file, content[:-4]) != content[-4:].tobytes():
+                raise ValueError(f"{file}: wrong checksum")
+            self.verified[file.name] = version
 
     def _write(self, file: Path, image: np.ndarray) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < RESERVE + image.nbytes:
             raise OSError(errno.ENOSPC, f"less than {RESERVE / 2**30:.0f} GiB free")
-        temporary = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "wb") as stream:
-                np.save(stream, image)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        content = io.BytesIO()
+        np.save(content, image)
+        write_atomically(file, content.getvalue() + _checksum(file, content.getbuffer()))
+
+    def _warn_of_damage(self, file: Path) -> None:
+        if _is_first(self.damaged):
+            print(f"data.cache: {file}: damaged; this and all other damaged files are decoded again", file=sys.stderr)
 
     def _stop_writing(self, error: OSError) -> None:
-        with self.read_only.get_lock():
-            first, self.read_only.value = not self.read_only.value, True
-        if first:
+        if _is_first(self.read_only):
             reason = error.strerror or error  # errors raised by NumPy have no strerror
             print(
                 f"data.cache: {self.folder}: {reason}; images that are not cached yet are decoded on every access",
                 file=sys.stderr,
             )
+
+
+def _is_first(flag: Synchronized) -> bool:
+    """Set a flag that processes share; returns whether it was unset."""
+    with flag.get_lock():
+        first, flag.value = not flag.value, True
+    return first
+
+
+def _checksum(file: Path, content: memoryview | np.ndarray) -> bytes:
+    """CRC-32 of the name and the content of a file: files of other images are recognised, too."""
+    return zlib.crc32(content, zlib.crc32(file.name.encode())).to_bytes(4, "little")
