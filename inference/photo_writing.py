@@ -92,14 +92,15 @@ def write_photograph(path: str | Path, photograph: Photograph) -> tuple[str, ...
     path = Path(path)
     check_writable(path, photograph)
     format = FORMATS[path.suffix.lower()]
-    photograph, lost = _storable(photograph, format)
-    try:
-        content = ENCODERS[format](photograph)
-        _check_header(content, photograph)
-    except MemoryError:
-        raise
-    except Exception as error:  # encoders raise almost any exception
-        raise InputError(f"{path}: cannot encode the image as {format} ({_reason(error)})") from None
+    with warnings.catch_warnings(action="ignore"):  # about damaged metadata
+        photograph, lost = _storable(photograph, format)
+        try:
+            content = ENCODERS[format](photograph)
+            _check_header(content, photograph)
+        except MemoryError:
+            raise
+        except Exception as error:  # encoders raise almost any exception
+            raise InputError(f"{path}: cannot encode the image as {format} ({_reason(error)})") from None
     write_atomically(path, content)
     more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
     return (f"not kept, damaged or more than {format} can store: {', '.join(lost[:NAMED])}{more}",) if lost else ()
@@ -171,14 +172,14 @@ def _label(piece: tuple[str, Any], value: Any) -> str:
         return f"{LABELS[group]} {' x '.join(map(str, value))}"
     if key is not None:
         return f"{LABELS[group]} {key.decode() if isinstance(key, bytes) else str(key)[:79]}"
-    return f"{LABELS[group]} ({len(value):,} bytes)"
+    return f"{LABELS[group]} ({len(value):,} bytes)" if isinstance(value, bytes) else LABELS[group]
 
 
 def _survives(sample: Photograph, pieces: Pieces, format: str) -> bool:
     """Whether a small image with these metadata can be encoded, and gives them back when decoded."""
     try:
         content = ENCODERS[format](_with_pieces(sample, pieces))
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             image.load()
             image.getexif()  # raises if EXIF is damaged
             return all(_gives_back(image, content, *piece, value) for piece, value in pieces.items())

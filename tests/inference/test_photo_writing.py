@@ -95,6 +95,7 @@ def hostile_files(root: Path) -> dict[str, str]:
         ("latin1", (270, "s", len(text[1]) + 1, text[1] + b"\0", True), ""),
         ("iptc", (IPTC, "I", 1, 0x0005021C, True), ""),
         ("number", (270, "H", 1, 7, True), "TIFF tag 270"),
+        ("profile_of_a_number", (34675, "I", 1, 7, True), "ICC profile"),
         ("signed", (IPTC, "i", 2, (-1, -2), True), f"TIFF tag {IPTC}"),
     ):
         tiff_with(root / f"{name}.tif", tags=[tag])
@@ -135,6 +136,57 @@ def test_metadata_that_cannot_be_written_are_named_and_the_image_is_written(smal
     with Image.open(tmp_path / "again" / "big.webp") as image:
         assert len(image.info["xmp"]) > 70_000
         assert len(image.info["icc_profile"]) == 100_000
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """Up to four bytes replaced, removed or added."""
+    content = bytearray(content)
+    for _ in range(rng.randint(0, 4)):
+        start = rng.randrange(len(content) + 1)
+        content[start : start + rng.choice([0, 1, 1, 1, 4, 20])] = rng.randbytes(rng.choice([0, 1, 1, 1, 4, 30]))
+    return bytes(content)
+
+
+def mutated_tags(content: bytes, rng: random.Random) -> bytes:
+    """A TIFF of which up to three tags, but for those that describe the pixels, have another type, count or value."""
+    content = bytearray(content)
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, directory)
+    for entry in rng.sample(range(directory + 2, directory + 2 + 12 * count, 12), 3):
+        if content[entry + 1] == 1 and content[entry] < 26:  # tags 256 to 281
+            continue
+        format, position, values = rng.choice(
+            [("<H", 2, range(14)), ("<I", 4, (0, 1, 2, 5, 100, 2**31)), ("<I", 8, (0, 1, 8, 300, len(content) - 1))]
+        )
+        struct.pack_into(format, content, entry + position, rng.choice(values))
+    return bytes(content)
+
+
+def test_mutated_metadata_never_end_a_job_and_what_is_written_can_be_read(small_weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    rng = random.Random(0)
+    kinds = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+    for index in range(60):
+        suffix = rng.choice([*kinds, "tif"])
+        path = tmp_path / "in" / f"{index}.{rng.choice([*kinds, 'tif', 'bmp', suffix, suffix, suffix])}"
+        if suffix == "tif":
+            write_tiff(path, COLOUR, {ICC, EXIF, XMP_ROW, RESOLUTION, TAGS, IPTC_ROW})
+            path.write_bytes(mutated_tags(path.read_bytes(), rng))
+        else:
+            exif = b"Exif\0\0" + mutated(exif_of().removeprefix(b"Exif\0\0"), rng)
+            options = {"exif": exif, "icc_profile": mutated(PROFILE, rng), "xmp": mutated(XMP % b"here", rng)}
+            saved(path, COLOUR, kinds[suffix], **options)
+    first = restore(small_weights, tmp_path / "in", tmp_path / "out")
+    lines = first.stderr.splitlines()
+    assert all(re.match(r"(note|error): /.*/\d+\.\w+: ", line) for line in lines), first.stderr
+    refused = {re.search(r"/(\d+\.\w+): ", line)[1] for line in errors_of(first)}
+    assert len(refused) == len(errors_of(first)) < 20, first.stderr
+    assert not re.search(r"\w+Error", first.stderr), first.stderr
+    assert first.returncode == (2 if refused else 0)
+    written = {path.name for path in (tmp_path / "out").glob("[!.]*")}
+    assert written == {path.name for path in (tmp_path / "in").iterdir()} - refused
+    second = restore(small_weights, tmp_path / "out", tmp_path / "again")
+    assert (second.returncode, second.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
