@@ -25,7 +25,7 @@ from models import load_model
 from models.layers import LocalAttentionModule
 from utils.cli import ScriptParser
 from utils.errors import run_script
-from utils.padding import extend
+from utils.padding import accepted_size, extend
 
 TILE, OVERLAP = 256, 64
 PHOTOGRAPHS = ("astronaut", "coffee", "rocket")
@@ -94,7 +94,7 @@ def main() -> None:
     print("photograph  method                  PSNR (dB)  maximum difference  seconds")
     for name in PHOTOGRAPHS:
         image = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1)[None] / 255
-        image = extend(image, *(-(-side // 32) * 32 for side in image.shape[-2:]))
+        image = extend(image, *accepted_size(model, *image.shape[-2:]))
         start = time.perf_counter()
         whole = model(image)[-1].clamp(0, 1)
         print(f"{name:<12}{'whole':<44}{time.perf_counter() - start:13.1f}")

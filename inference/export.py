@@ -27,11 +27,12 @@ from models.irnext import IRNeXt
 from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
 from utils.files import write_atomically
+from utils.padding import accepted_size
 
 SUFFIXES = {"onnx": ".onnx", "exported-program": ".pt2"}
 OPSET = 20
 TOLERANCE = 1e-4  # relative to the largest absolute value of the output
-CHECKED_SIZES = ((1, 64, 64), (2, 96, 160), (1, 128, 64))  # N, H, W; sides are rounded up to the size multiple
+CHECKED_SIZES = ((1, 64, 64), (2, 96, 160), (1, 128, 64))  # N, H, W; sides are rounded up to what the network accepts
 
 
 class FullSize(nn.Module):
@@ -98,8 +99,7 @@ def largest_deviation(model: IRNeXt, run: Callable[[Tensor], Tensor]) -> float:
     deviations = []
     generator = torch.Generator().manual_seed(0)
     for n, height, width in CHECKED_SIZES:
-        unit = model.size_multiple
-        image = torch.rand(n, 3, -(-height // unit) * unit, -(-width // unit) * unit, generator=generator)
+        image = torch.rand(n, 3, *accepted_size(model, height, width), generator=generator)
         expected = model(image)[-1]
         deviations.append((run(image) - expected).abs().max() / expected.abs().max())
     return torch.stack(deviations).max().item()  # unlike Python's max, it returns NaN if any value is

@@ -11,7 +11,7 @@ from inference.memory import free_memory, is_out_of_memory, release_cached_memor
 from inference.tiled import TiledForward
 from utils.compiling import Network
 from utils.errors import InputError
-from utils.padding import extend
+from utils.padding import accepted_size, extend
 
 # Peak memory in bytes per pixel and per channel of the network's width, measured by benchmarks/memory.py.
 WHOLE_BYTES = 32  # one forward pass over the whole image
@@ -85,8 +85,7 @@ def check_tile(tile: int | None) -> None:
 @torch.inference_mode()
 def _restore(model: nn.Module, network: Network, image: Tensor, tile: int | None, report: Progress) -> Tensor:
     height, width = image.shape[-2:]
-    multiple, least = model.size_multiple, model.min_size
-    padded = extend(image, *(max(least, -(-side // multiple) * multiple) for side in (height, width)))
+    padded = extend(image, *accepted_size(model, height, width))
     device = next(model.parameters()).device
     restored = None
     if tile is None and _fits(model, padded, device):

@@ -1,7 +1,13 @@
 """Padding at the bottom and right."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def accepted_size(model: nn.Module, height: int, width: int) -> tuple[int, int]:
+    """The smallest (height, width) that a network accepts into which an image of this size fits."""
+    multiple, least = model.size_multiple, model.min_size
+    return tuple(max(least, -(-side // multiple) * multiple) for side in (height, width))
 
 
 def extend(x: Tensor, height: int, width: int) -> Tensor:
