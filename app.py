@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from inference.photo_files import SUFFIXES, read_photograph
-from inference.photo_writing import write_photograph
+from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
 from models import load_model
 from utils.cli import ScriptParser, number_type
@@ -72,6 +72,7 @@ def build_page(weights: dict[str, Path]):
             raise gr.Error("Drop an image first.")
         try:
             photograph = read_photograph(upload, MAX_MEGAPIXELS)
+            check_writable(upload, photograph)  # the result has the same suffix
             restored = restorer_of(name).restore(
                 photograph.colour,
                 self_ensemble=self_ensemble,
@@ -80,7 +81,8 @@ def build_page(weights: dict[str, Path]):
         except InputError as error:
             raise gr.Error(str(error).replace(str(upload), Path(upload).name)) from None
         target = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), f"restored_{Path(upload).name}")
-        write_photograph(target, photograph.with_colour(restored))
+        for note in photograph.notes + write_photograph(target, photograph.with_colour(restored)):
+            gr.Info(note)
         return (preview(photograph.colour), preview(restored)), str(target)
 
     with gr.Blocks(title="IRNeXt", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
