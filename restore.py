@@ -48,7 +48,7 @@ def main() -> int:
 def restore(args: Namespace, jobs: list[Job]) -> int:
     """Restore the jobs and return the exit status."""
     restorer = Restorer(args.weights, precision=args.precision)
-    manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble))
+    manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble), args.crf)
     if args.compare:
         manifest.check_comparisons(jobs)
     pending = jobs if args.overwrite else unfinished_jobs(jobs, manifest, args.compare)

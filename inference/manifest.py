@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.folders import Job
+from inference.video_writing import MUXERS
 from utils.errors import InputError, listed
 from utils.files import write_atomically
 from utils.precision import Precision
@@ -32,15 +33,21 @@ class Manifest:
     Args:
         output: the folder; it need not exist yet.
         settings: those of this job, see ``settings_of``.
+        crf: another setting, of videos only.
 
     Raises:
         InputError: the file exists but is not a manifest.
     """
 
-    def __init__(self, output: Path, settings: Settings) -> None:
-        self.output, self.settings = Path(os.path.abspath(output)), dict(settings)
+    def __init__(self, output: Path, settings: Settings, crf: int | None = None) -> None:
+        self.output, self.settings, self.crf = Path(os.path.abspath(output)), dict(settings), crf
         self.path = self.output / NAME
         self._read()
+
+    def settings_of(self, result: Path) -> Settings:
+        """The settings with which this job makes a result."""
+        is_video = result.suffix.lower() in MUXERS
+        return self.settings | ({"crf": self.crf} if is_video and self.crf is not None else {})
 
     def check(self, results: Iterable[Path]) -> list[Path]:
         """Compare existing results with this job's settings; returns those that the manifest does not list.
@@ -54,7 +61,7 @@ class Manifest:
             settings = known.get(self._key(path))
             if settings is None:
                 unlisted.append(path)
-            elif found := _differences(settings, self.settings):
+            elif found := _differences(settings, self.settings_of(path)):
                 different.append(self._key(path))
                 differences |= dict.fromkeys(found)
         if different:
@@ -81,8 +88,8 @@ class Manifest:
 
     def forget(self, result: Path) -> None:
         """Call before a result is replaced: until ``record``, it is unknown which settings made the file."""
-        known = self._read()
-        if _differences(known.get(self._key(result), self.settings), self.settings):
+        known, settings = self._read(), self.settings_of(result)
+        if _differences(known.get(self._key(result), settings), settings):
             del known[self._key(result)]
             self._write(known)
 
@@ -93,8 +100,9 @@ class Manifest:
             OSError: the manifest cannot be written.
         """
         known = self._read()
-        if known.get(self._key(result)) != self.settings:
-            self._write(known | {self._key(result): self.settings})
+        settings = self.settings_of(result)
+        if known.get(self._key(result)) != settings:
+            self._write(known | {self._key(result): settings})
 
     def _key(self, result: Path) -> str:
         return result.relative_to(self.output).as_posix()

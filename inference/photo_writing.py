@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from inference.photo_files import IPTC_TAG, XMP_TAG, Photograph
-from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail, without_xmp_thumbnails
+from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail
 from inference.photo_tiff import EXIF_IFD, INTEROPERABILITY, encoded_tiff
 from utils.errors import InputError
 from utils.files import write_atomically
@@ -139,7 +139,7 @@ def _pieces(photograph: Photograph) -> Iterator[tuple[tuple[str, Any], Any]]:
     if exif:
         yield ("exif", None), exif
     if photograph.xmp:
-        yield ("xmp", None), without_xmp_thumbnails(photograph.xmp)
+        yield ("xmp", None), photograph.xmp
     if any(more.get("dpi", ())):  # zero means unknown
         yield ("dpi", None), more["dpi"]
     for key, value in more.get("text", {}).items():

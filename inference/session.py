@@ -152,7 +152,7 @@ class Session:
             return restored
 
         comparison = job.comparison if self.options.compare else None
-        settings = self.manifest.settings
+        settings = self.manifest.settings_of(job.output)
         notes = restore_video(job.input, job.output, restore, settings, self.options.crf, self._check, comparison)
         for note in notes:
             self._note(f"note: {job.input}: {note}")

@@ -156,13 +156,15 @@ class VideoReader:
         """All frames that can be decoded, in order, with increasing timestamps; call once."""
         moved = 0
         last = expected = None  # timestamps of the last frame and of the next
-        late = None  # AVI stores no times of presentation; libav's count from the first frame's decoding
+        delay = None  # AVI stores only the order of decoding: how long after it the first frame is shown
         step = max(1, round(1 / (self.rate * self.stream.time_base)))
         for image in self._images():
-            pts = next((time for time in (image.pts, image.dts, expected) if time is not None), 0)
+            known = (image.pts, image.dts, expected)
             if self.container.format.name == "avi":
-                late = pts - (self.stream.start_time or 0) if late is None else late
-                pts -= late
+                if delay is None:
+                    delay = (image.dts or 0) - (self.stream.start_time or 0)
+                known = (None if image.dts is None else image.dts - delay, expected)
+            pts = next((time for time in known if time is not None), 0)
             if last is not None and pts <= last:
                 pts, moved = last + 1, moved + 1
             duration = image.duration or step
@@ -234,8 +236,9 @@ class VideoReader:
         )
 
 
-def is_cover(stream: av.VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+def is_cover(stream: av.stream.Stream) -> bool:
+    """Whether a stream is an image attached to the file, which containers count as video."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def reason(error: Exception) -> str:

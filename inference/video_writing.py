@@ -1,7 +1,10 @@
 """Write H.264 with PyAV, and join it with the sound, subtitles and chapters of the source."""
 
 import contextlib
+import heapq
+import operator
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +35,11 @@ X264 = "bframes=0:stitchable=1:repeat-headers=1:qcomp=1:ipratio=1.1:mbtree=0:aq-
 # Tags that describe the source's streams or its writer, not its content.
 STALE_TAGS = ("encoder", "duration", "_statistics", "number_of_", "bps", "major_brand", "minor_version", "compatible_")
 
+COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}  # what Matroska calls a cover without a name
+
+# A packet with its time in seconds and the stream that it is written to.
+Timed = tuple[Fraction, av.stream.Stream, av.Packet]
+
 
 class Sink:
     """A file for libav to write to.
@@ -57,8 +65,13 @@ class Sink:
 
 
 @contextlib.contextmanager
-def writing(path: Path, muxer: str, time_base: Fraction) -> Iterator[av.container.OutputContainer]:
+def writing(
+    path: Path, muxer: str, time_base: Fraction, tags: Iterable[str] = ()
+) -> Iterator[av.container.OutputContainer]:
     """A container that becomes the file ``path`` when the block ends without an error.
+
+    Args:
+        tags: names of the tags to be written.
 
     Raises:
         OSError: the file cannot be written.
@@ -66,6 +79,8 @@ def writing(path: Path, muxer: str, time_base: Fraction) -> Iterator[av.containe
     options = {}
     if muxer in ("mp4", "mov"):  # exact times: tracks count in the source's unit, and so does the delay before them
         options = {key: str(time_base.denominator) for key in ("video_track_timescale", "movie_timescale")}
+        if any(tag.startswith("com.") for tag in tags):  # tags of phones, which have to be asked for
+            options["movflags"] = "use_metadata_tags"
     elif muxer == "mpegts":
         options = {"mpegts_copyts": "1"}
     with replacing(path, sync=True) as file:
@@ -129,10 +144,10 @@ def join(segments: list[Path], source: VideoReader, path: Path, muxer: str, poll
         InputError: what was written is not what should have been.
         OSError: the file cannot be written.
     """
-    description = source.description
+    description, tags = source.description, _lasting(source.container.metadata)
     times = []
     with contextlib.ExitStack() as stack:
-        container = stack.enter_context(writing(path, muxer, description.time_base))
+        container = stack.enter_context(writing(path, muxer, description.time_base, tags))
         first = stack.enter_context(av.open(str_of(segments[0]), format="nut"))
         video = container.add_stream_from_template(first.streams.video[0], opaque=True)
         video.time_base = description.time_base
@@ -141,30 +156,24 @@ def join(segments: list[Path], source: VideoReader, path: Path, muxer: str, poll
             video.set_display_matrix(description.display_matrix)
         video.metadata.update(_lasting(source.stream.metadata))
         streams, notes = _copied_streams(container, source, muxer)
-        container.metadata.update(_lasting(source.container.metadata))
+        container.metadata.update(tags)
         if chapters := source.container.chapters():
             container.set_chapters(chapters)
-        packets = _video_packets(segments)
-        ahead = next(packets, None)
-        for packet in source.container.demux(list(streams)) if streams else ():
-            if packet.dts is None:
-                if packet.pts is None:  # marks the end of a stream
-                    continue
-                packet.dts = packet.pts
-            if packet.size == 2 and packet.stream.name == "mov_text":  # a pause, which the muxer writes itself
+        lost: Counter[av.stream.Stream] = Counter()
+        for seconds, stream, packet in heapq.merge(
+            _video_packets(segments, video), _other_packets(source, streams), key=operator.itemgetter(0)
+        ):
+            origin, packet.stream = packet.stream, stream
+            if stream is video:
+                times.append(seconds)
+                container.mux(packet)
                 continue
-            while ahead is not None and ahead.pts * ahead.time_base <= packet.dts * packet.time_base:
-                times.append(ahead.pts * ahead.time_base)
-                ahead.stream = video
-                container.mux(ahead)
-                ahead = next(packets, None)
-            packet.stream = streams[packet.stream]
-            container.mux(packet)
-        while ahead is not None:
-            times.append(ahead.pts * ahead.time_base)
-            ahead.stream = video
-            container.mux(ahead)
-            ahead = next(packets, None)
+            try:
+                container.mux(packet)
+            except av.FFmpegError:  # its time or content is damaged
+                lost[origin] += 1
+        for stream, count in lost.items():
+            notes.append(f"{count} damaged packet(s) of {stream.type} stream {stream.index} left out")
     verify(path, times, poll)
     return notes
 
@@ -191,10 +200,30 @@ def str_of(path: Path) -> str:
     return f"file:{path}"
 
 
-def _video_packets(segments: list[Path]) -> Iterator[av.Packet]:
+def _video_packets(segments: list[Path], video: av.VideoStream) -> Iterator[Timed]:
     for segment in segments:
         with av.open(str_of(segment), format="nut") as container:
-            yield from (packet for packet in container.demux(video=0) if packet.pts is not None)
+            for packet in container.demux(video=0):
+                if packet.pts is not None:
+                    yield packet.pts * packet.time_base, video, packet
+
+
+def _other_packets(source: VideoReader, streams: dict[av.stream.Stream, av.stream.Stream]) -> Iterator[Timed]:
+    packets = source.container.demux(list(streams)) if streams else iter(())
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError):  # nothing behind this place can be read, as the frames' notes say
+            return
+        if packet is None:
+            return
+        if not packet.size:  # marks the end of a stream
+            continue
+        if packet.size == 2 and packet.stream.name == "mov_text":  # a pause, which the muxer writes itself
+            continue
+        if packet.dts is None:  # a cover image has no time
+            packet.pts = packet.dts = packet.pts or 0
+        yield packet.dts * packet.time_base, streams[packet.stream], packet
 
 
 def _copied_streams(
@@ -205,27 +234,39 @@ def _copied_streams(
     for stream in source.container.streams:
         if stream is source.stream or (stream.type == "data" and source.container.chapters()):
             continue  # in MOV and MP4, a data stream stores the chapters, which are written from their list
+        if is_cover(stream) and muxer == "matroska":
+            name, kind = (stream.metadata.get(key, default) for key, default in COVER.items())
+            container.add_attachment(name, kind, _first_packet(source.path, stream.index))
+            continue
         fault = "only one video stream is restored" if stream.type == "video" and not is_cover(stream) else None
         fault = fault or _unsupported(stream, muxer)
         if fault:
             dropped.append(f"{stream.type} stream {stream.index} is not copied: {fault}")
         else:
-            streams[stream] = _add_copy(container, stream)
+            streams[stream] = _add_copy(container, stream, muxer)
     return streams, dropped
 
 
-def _add_copy(container: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
-    copy = container.add_stream_from_template(stream, opaque=True)
+def _add_copy(container: av.container.OutputContainer, stream: av.stream.Stream, muxer: str) -> av.stream.Stream:
+    if muxer == "avi" and stream.name == "ac3":  # copied as it is described, its packets would have no times
+        copy = container.add_stream("ac3", rate=stream.rate, layout=stream.layout.name, bit_rate=stream.bit_rate)
+    else:
+        copy = container.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(_lasting(stream.metadata))
     copy.disposition = stream.disposition
     return copy
+
+
+def _first_packet(path: Path, index: int) -> bytes:
+    with VideoReader(path) as video:
+        return bytes(next(video.container.demux(video.container.streams[index])))
 
 
 def _unsupported(stream: av.stream.Stream, muxer: str) -> str | None:
     """Why the container cannot hold a stream: tried by writing a header to nowhere."""
     try:
         with open(os.devnull, "wb") as nowhere, av.open(nowhere, "w", format=muxer) as trial:
-            _add_copy(trial, stream)
+            _add_copy(trial, stream, muxer)
             trial.start_encoding()
     except (av.FFmpegError, ValueError, LookupError, NotImplementedError) as error:
         return reason(error)

@@ -32,13 +32,13 @@ def write_clip(
     times: list[int] | None = None,
     rotation: int = 0,
     aspect: Fraction | None = None,
-    sound: bool = False,
+    sound: bool | str = False,
     muxer: str | None = None,
     metadata: dict[str, str] | None = None,
     chapters: list[dict] | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video, with a tone if ``sound``; ``times`` count in units of ``time_base``."""
+    """Write a video, with a tone if ``sound``, which may name its codec; ``times`` count in ``time_base``."""
     frames = list(frames)
     path.parent.mkdir(parents=True, exist_ok=True)
     # An open file, because some names are patterns or protocols to libavformat.
@@ -55,7 +55,9 @@ def write_clip(
             video.codec_context.sample_aspect_ratio = aspect
         if rotation:
             video.set_display_rotation(rotation)
-        audio = container.add_stream("mp2" if path.suffix in (".ts", ".mpg") else "aac", rate=48000) if sound else None
+        if sound is True:
+            sound = "mp2" if path.suffix in (".ts", ".mpg") else "aac"
+        audio = container.add_stream(sound, rate=48000) if sound else None
         for index, frame in enumerate(frames):
             image = av.VideoFrame.from_ndarray(frame, "rgb24")
             image = image.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=colour_range)

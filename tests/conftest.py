@@ -134,6 +134,16 @@ def small_weights(tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("weights") / "best.pt", awake(build_model(**SMALL)), SMALL)
 
 
+@pytest.fixture(scope="session")
+def identity_weights(tmp_path_factory) -> Path:
+    """The checkpoint of a small network that returns its input."""
+    model = build_model(**SMALL)
+    with torch.no_grad():
+        model.heads[2].weight.zero_()
+        model.heads[2].bias.zero_()
+    return save_model(tmp_path_factory.mktemp("identity") / "identity.pt", model, SMALL)
+
+
 @pytest.fixture
 def reside(tmp_path) -> Path:
     """``write_reside`` in a folder of the test's own."""

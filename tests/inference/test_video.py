@@ -1,27 +1,14 @@
 """Videos through restore.py, with a network that changes nothing: what comes out is what went in."""
 
-import contextlib
-import errno
-import os
-import pty
-import random
-import signal
-import struct
-import subprocess
-import termios
-import time
+import io
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
-import torch
 from clips import SIZE, Decoded, pan, write_clip
-from conftest import SMALL, command_of, errors_of, run_process, run_script, save_model
-from scripts.test_full_disk import limited
-
-from inference.video_restoring import restore_video
-from models import build_model
+from conftest import assert_refused, run_script
+from PIL import Image
 
 ODD = (45, 63)
 UNEVEN = [0, 3, 4, 9, 15, 16, 30, 47]  # timestamps of a variable frame rate
@@ -73,24 +60,13 @@ def result_of(name):
 
 
 @pytest.fixture(scope="module")
-def identity(tmp_path_factory):
-    """Weights of a network that returns its input."""
-    torch.manual_seed(0)
-    model = build_model(**SMALL)
-    with torch.no_grad():
-        model.heads[2].weight.zero_()
-        model.heads[2].bias.zero_()
-    return save_model(tmp_path_factory.mktemp("identity") / "identity.pt", model, SMALL)
-
-
-@pytest.fixture(scope="module")
-def restored(identity, tmp_path_factory):
+def restored(identity_weights, tmp_path_factory):
     """The folders of SOURCES and of their results."""
     root = tmp_path_factory.mktemp("videos")
     for name, arguments in SOURCES.items():
         arguments = dict(arguments)
         write_clip(root / "in" / name, pan(8, arguments.pop("size", SIZE)), **arguments)
-    result = run_script("restore.py", "--weights", identity, "--input", root / "in", "--output", root / "out")
+    result = run_script("restore.py", "--weights", identity_weights, "--input", root / "in", "--output", root / "out")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert {path.name for path in (root / "out").iterdir()} == {".irnext.json", *map(result_of, SOURCES)}
@@ -123,7 +99,7 @@ def spans(video):
     return [(c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"]) for c in video.chapters]
 
 
-def test_sound_subtitles_chapters_and_tags_are_copied(identity, tmp_path):
+def test_sound_subtitles_chapters_and_tags_are_copied(identity_weights, tmp_path):
     tags = {"title": "Holiday", "creation_time": "2024-05-06T07:08:09.000000Z", "comment": "by hand"}
     chapters = [
         {
@@ -156,7 +132,9 @@ def test_sound_subtitles_chapters_and_tags_are_copied(identity, tmp_path):
                 packet.pts = packet.dts = start
                 packet.duration = 100
                 container.mux(packet)
-    result = run_script("restore.py", "--weights", identity, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    result = run_script(
+        "restore.py", "--weights", identity_weights, "--input", tmp_path / "in", "--output", tmp_path / "out"
+    )
     assert (result.returncode, result.stderr) == (0, "")
     for suffix in (".mp4", ".mkv"):
         source, restored = (Decoded(tmp_path / folder / f"film{suffix}") for folder in ("in", "out"))
@@ -171,7 +149,7 @@ def test_sound_subtitles_chapters_and_tags_are_copied(identity, tmp_path):
             assert kinds[1:] == [("audio", "deu"), ("subtitle", "deu")]
 
 
-def test_what_the_container_cannot_hold_is_named(identity, tmp_path):
+def test_what_the_container_cannot_hold_is_named(identity_weights, tmp_path):
     write_clip(tmp_path / "plain.mkv", pan(4), options={"bf": "0"})
     with av.open(str(tmp_path / "plain.mkv")) as source, av.open(str(tmp_path / "two.mkv"), "w") as container:
         copies = [container.add_stream_from_template(source.streams[0], opaque=True) for _ in range(2)]
@@ -184,255 +162,11 @@ def test_what_the_container_cannot_hold_is_named(identity, tmp_path):
                     container.mux(again)
     write_clip(tmp_path / "fine.mkv", pan(4), "libx264", "yuv444p")
     inputs = [tmp_path / "two.mkv", tmp_path / "fine.mkv"]
-    result = run_script("restore.py", "--weights", identity, "--input", *inputs, "--output", tmp_path / "out")
+    result = run_script("restore.py", "--weights", identity_weights, "--input", *inputs, "--output", tmp_path / "out")
     assert result.returncode == 0
     first, second = result.stderr.splitlines()
     assert first == f"note: {inputs[0]}: video stream 1 is not copied: only one video stream is restored"
     assert second.startswith(f"note: {inputs[1]}: colour is stored at half the resolution")
-
-
-class Interrupted(Exception):
-    pass
-
-
-@pytest.fixture
-def resumable(tmp_path):
-    """Calls ``restore_video`` on a clip of 70 frames; returns which frames were restored, however it ended."""
-    source = write_clip(tmp_path / "clip.mp4", pan(70, (32, 48)), sound=True)
-
-    def run(name="out.mp4", stop_after=10**9, weights="a", crf=13):
-        indices = []
-
-        def restore(frame, index):
-            if frame is None:
-                return None
-            if len(indices) == stop_after:
-                raise Interrupted
-            indices.append(index)
-            return frame[::-1]
-
-        try:
-            restore_video(source, tmp_path / name, restore, {"sha256": weights}, crf, lambda: None)
-        except Interrupted:
-            assert not (tmp_path / name).exists()
-        return indices
-
-    return run
-
-
-def test_a_stopped_video_goes_on_and_ends_the_same(resumable, tmp_path):
-    assert resumable("whole.mp4") == list(range(70))
-    parts = [resumable(stop_after=count) for count in (5, 0, 40, 7)]
-    parts.append(resumable())
-    assert [len(part) for part in parts] == [5, 0, 40, 7, 18]
-    assert [index for part in parts for index in part] == list(range(70))
-    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "out.mp4", "whole.mp4"}
-
-
-@pytest.mark.parametrize("changed", ["weights", "crf", "time", "content"])
-def test_frames_of_other_weights_options_or_input_are_not_joined(resumable, tmp_path, changed):
-    assert resumable(stop_after=40) == list(range(40))
-    if changed == "time":
-        os.utime(tmp_path / "clip.mp4", (1, 1))
-    elif changed == "content":
-        write_clip(tmp_path / "clip.mp4", pan(70, (48, 32)))
-    options = {"weights": {"weights": "b"}, "crf": {"crf": 20}}.get(changed, {})
-    assert resumable(**options) == list(range(70))
-    assert resumable("again.mp4", **options) == list(range(70))
-    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "again.mp4").read_bytes()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_damaged_leftovers_are_restored_again(resumable, tmp_path, seed):
-    resumable("whole.mp4")
-    resumable(stop_after=50)
-    rng = random.Random(seed)
-    (folder,) = tmp_path.glob(".out*")
-    path = rng.choice(sorted(folder.iterdir()))
-    content = bytearray(path.read_bytes())
-    if seed % 2:
-        del content[rng.randrange(len(content)) :]
-    else:
-        start = rng.randrange(len(content) // 2, len(content) - 8)
-        content[start : start + 4096] = bytes(len(content[start : start + 4096]))
-    path.write_bytes(content)
-    resumable()
-    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
-
-
-def test_a_linked_folder_of_leftovers_is_refused(identity, tmp_path):
-    write_clip(tmp_path / "clip.mp4", pan(4))
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "kept.txt").write_text("mine")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".clip.mp4.parts").symlink_to(tmp_path / "elsewhere")
-    arguments = ("--weights", identity, "--input", tmp_path / "clip.mp4", "--output", tmp_path / "out")
-    result = run_script("restore.py", *arguments)
-    assert len(errors_of(result)) == 1
-    assert result.returncode == 2
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["kept.txt"]
-
-
-@pytest.fixture
-def hostile(tmp_path):
-    """Files that are called videos but make some readers open other files, which lie beside them."""
-    secret = write_clip(tmp_path / "secret" / "secret.mp4", pan(8))
-    for index in range(3):
-        write_clip(tmp_path / "in" / "clip.mp4", pan(1), "png", "rgb24", muxer="image2pipe").rename(
-            tmp_path / "secret" / f"frame{index:03}.png"
-        )
-    folder = tmp_path / "in"
-    (folder / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{secret}'\n")
-    (folder / "plain_script.mkv").write_text(f"file '{secret}'\n")
-    (folder / "playlist.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n")
-    (folder / "session.avi").write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n")
-    (folder / "dash.mp4").write_text(f"<?xml version='1.0'?><MPD><BaseURL>{secret}</BaseURL></MPD>")
-    (folder / "frame%03d.mkv").write_bytes((tmp_path / "secret" / "frame000.png").read_bytes())
-    (folder / "gif.mp4").write_bytes(b"GIF89a" + bytes(100))
-    (folder / "reference.mov").write_bytes(with_reference(secret.read_bytes(), secret))
-    os.mkfifo(folder / "pipe.mp4")
-    (folder / "folder.mp4").mkdir()
-    return folder
-
-
-def with_reference(movie, target):
-    """A movie whose samples lie in another file, named by an alias record as QuickTime writes it."""
-    path = str(target).encode()
-    record = bytes(150) + struct.pack(">HH", 2, len(path)) + path + bytes(len(path) % 2) + b"\xff\xff\0\0"
-    alias = struct.pack(">I4sI", 12 + len(record), b"alis", 0) + record
-    own = movie.index(b"\0\0\0\x0curl \0\0\0\1")
-    content = bytearray(movie[:own] + alias + movie[own + 12 :])
-    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
-        start = content.rindex(box, 0, own) - 4
-        size = int.from_bytes(content[start : start + 4], "big") + len(alias) - 12
-        content[start : start + 4] = size.to_bytes(4, "big")
-    samples = content.index(b"mdat")
-    content[samples + 4 : content.index(b"moov") - 4] = bytes(content.index(b"moov") - 8 - samples)
-    return bytes(content)
-
-
-def test_a_careless_reader_would_read_another_file(hostile):
-    for name, options in (
-        ("reference.mov", {"enable_drefs": "1", "use_absolute_path": "1"}),
-        ("script.mp4", {"safe": "0"}),
-    ):
-        with av.open(str(hostile / name), options=options) as container:
-            frames = list(container.decode(video=0))
-            assert len(frames) == 8
-            assert frames[0].to_ndarray(format="rgb24").std() > 10
-
-
-def test_nothing_but_the_file_itself_is_read(hostile, identity, tmp_path):
-    files = sorted(path for path in hostile.iterdir())
-    result = run_script("restore.py", "--weights", identity, "--input", hostile, "--output", tmp_path / "out")
-    assert result.returncode == 2
-    lines = result.stderr.splitlines()
-    assert len(lines) == len(files)
-    for path, line in zip(files, lines, strict=True):
-        assert line.startswith(f"error: {path}: ")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == []
-
-
-@pytest.mark.parametrize(
-    "name", ["12:30.mp4", "concat:a|b.mp4", "pipe:.mkv", "http:__x.avi", "%03d.mov", "-x.mp4", "日本.ts"]
-)
-def test_a_file_may_have_any_name(identity, tmp_path, name):
-    write_clip(tmp_path / "in" / name, pan(4), "mpeg4")
-    arguments = ("--weights", identity, "--input", tmp_path / "in", "--output", tmp_path / "out", "--compare")
-    result = run_script("restore.py", *arguments)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert len(Decoded(tmp_path / "out" / name).images) == 4
-    assert len(list((tmp_path / "out").glob("*compare*"))) == 1
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_a_damaged_video_is_restored_as_far_as_it_can_be_read_or_refused(identity, tmp_path, seed):
-    suffix = (".mp4", ".mkv", ".avi", ".ts")[seed % 4]
-    path = write_clip(tmp_path / "in" / f"bad{suffix}", pan(20), "mpeg4" if suffix == ".avi" else "libx264", sound=True)
-    write_clip(tmp_path / "in" / "good.mp4", pan(4))
-    content = bytearray(path.read_bytes())
-    rng = random.Random(seed)
-    if seed % 3 == 0:
-        del content[rng.randrange(len(content) // 4, len(content)) :]
-    else:
-        for _ in range(10 if seed % 3 == 1 else 300):
-            content[rng.randrange(len(content))] = rng.randrange(256)
-    path.write_bytes(content)
-    result = run_script("restore.py", "--weights", identity, "--input", tmp_path / "in", "--output", tmp_path / "out")
-    assert len(Decoded(tmp_path / "out" / "good.mp4").images) == 4
-    lines = result.stderr.splitlines()
-    if result.returncode:
-        assert (result.returncode, len(errors_of(result))) == (2, 1)
-        assert not (tmp_path / "out" / path.name).exists()
-    else:
-        assert 0 < len(Decoded(tmp_path / "out" / path.name).images) <= 20
-    assert all(
-        line.startswith((f"note: {path}: ", f"error: {path}: ", "error: " + str(tmp_path / "out"))) for line in lines
-    )
-
-
-def test_a_full_disk_ends_in_one_line_and_the_next_job_goes_on(identity, tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), np.uint8)
-    path = write_clip(tmp_path / "clip.mp4", noise, sound=True, options={"crf": "0"})
-    arguments = ("--weights", identity, "--input", path, "--output", tmp_path / "out", "--crf", 0)
-    # Room for a part of one segment, of one segment, and for both segments but not for the whole.
-    for most in (100_000, 300_000, 330_000):
-        result = run_process(limited(command_of("restore.py", *arguments), most))
-        assert result.returncode == 2, most
-        assert len(errors_of(result)) == len(result.stderr.splitlines()) == 1
-        assert os.strerror(errno.EFBIG) in result.stderr
-        assert not (tmp_path / "out" / "clip.mp4").exists()
-    assert run_script("restore.py", *arguments).returncode == 0
-    assert len(Decoded(tmp_path / "out" / "clip.mp4").images) == 40
-
-
-def test_a_killed_job_goes_on_and_ends_the_same(identity, tmp_path):
-    path = write_clip(tmp_path / "in" / "clip.mp4", pan(50, (48, 64)), sound=True)
-    arguments = ("--weights", identity, "--input", tmp_path / "in", "--self-ensemble", "--output")
-    assert run_script("restore.py", *arguments, tmp_path / "whole").returncode == 0
-    output, kept = tmp_path / "out", []
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        with subprocess.Popen(**command_of("restore.py", *arguments, output), stdout=subprocess.PIPE) as run:
-            before = kept[-1] if kept else 0
-            while run.poll() is None and frames_kept(output) < before + 12:
-                time.sleep(0.01)
-            run.send_signal(number)
-            message = run.communicate(timeout=60)[0]
-        kept.append(frames_kept(output))
-        assert run.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 75}[number]
-        assert not (output / "clip.mp4").exists()
-    assert message == f"stopped; run the same command again to continue {output}\n"
-    assert 0 < kept[0] < kept[1] < 50
-    assert run_script("restore.py", *arguments, output).returncode == 0
-    assert (output / "clip.mp4").read_bytes() == (tmp_path / "whole" / "clip.mp4").read_bytes()
-    assert Decoded(output / "clip.mp4").times == Decoded(path).times
-
-
-def frames_kept(output):
-    """The number of frames in the hidden folder of clip.mp4, 64 x 48."""
-    parts = output / ".clip.mp4.parts"
-    frames = sum(path.stat().st_size // (64 * 48 * 3 // 2) for path in parts.glob("*.frames"))
-    return 32 * len(list(parts.glob("*.nut"))) + frames
-
-
-def test_the_bar_names_the_file_and_its_speed(identity, tmp_path):
-    for name in ("a.mp4", "b.mp4"):
-        write_clip(tmp_path / "in" / name, pan(12))
-    shown, terminal = pty.openpty()
-    termios.tcsetwinsize(terminal, (24, 120))
-    command = command_of("restore.py", "--weights", identity, "--input", tmp_path / "in", "--output", tmp_path / "out")
-    with subprocess.Popen(**command, stdout=subprocess.DEVNULL, stderr=terminal) as run:
-        os.close(terminal)
-        text = b""
-        with contextlib.suppress(OSError):  # the other side closes at the end
-            while chunk := os.read(shown, 4096):
-                text += chunk
-    os.close(shown)
-    assert run.wait() == 0
-    assert b"file 1 of 2: a.mp4" in text
-    assert b"file 2 of 2: b.mp4" in text
-    assert b" frames/s" in text
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -454,3 +188,70 @@ def test_a_comparison_shows_the_source_on_the_left_and_the_result_on_the_right(s
         shown = np.rot90(pair, both.traits["rotation"] // 90).astype(int)
         for half, whole in zip(np.split(shown, 2, axis=1), (image, restored), strict=True):
             assert np.abs(half - np.rot90(whole, both.traits["rotation"] // 90)).mean() < 2
+
+
+def remux(source, path, extend, **options):
+    """Copy a video without encoding; ``extend`` adds to the container, given with its copied streams."""
+    with av.open(str(source)) as plain, av.open(str(path), "w", **options) as container:
+        copies = [container.add_stream_from_template(stream, opaque=True) for stream in plain.streams]
+        added = extend(container, copies)
+        for packet in [*plain.demux(), *added]:
+            if packet.size:
+                packet.stream = copies[packet.stream.index] if packet.stream in plain.streams else packet.stream
+                container.mux(packet)
+    return path
+
+
+def test_covers_attachments_and_tags_of_phones_are_copied(identity_weights, tmp_path):
+    cover = io.BytesIO()
+    Image.fromarray(pan(1)[0]).save(cover, "JPEG")
+    tags = {"com.apple.quicktime.make": "Maker", "com.apple.quicktime.location.ISO6709": "+48.1+011.5/"}
+
+    def attach(container, _):
+        container.add_attachment("cover.jpg", "image/jpeg", cover.getvalue())
+        container.add_attachment("font.ttf", "application/x-truetype-font", b"letters")
+        return []
+
+    def tag(container, _):
+        container.metadata.update(tags)
+        return []
+
+    (tmp_path / "in").mkdir()
+    remux(write_clip(tmp_path / "a.mkv", pan(4), sound=True), tmp_path / "in" / "a.mkv", attach)
+    phone = {"container_options": {"movflags": "use_metadata_tags"}}
+    remux(write_clip(tmp_path / "b.mov", pan(4), sound=True), tmp_path / "in" / "b.mov", tag, **phone)
+    folders = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+    result = run_script("restore.py", "--weights", identity_weights, *folders)
+    assert (result.returncode, result.stderr) == (0, "")
+    with av.open(str(tmp_path / "out" / "a.mkv")) as container:
+        _, image = container.streams.video
+        assert image.disposition == av.stream.Disposition.attached_pic
+        assert bytes(next(container.demux(image))) == cover.getvalue()
+        (font,) = container.streams.attachments
+        assert (font.name, font.data) == ("font.ttf", b"letters")
+    assert tags.items() <= Decoded(tmp_path / "out" / "b.mov").metadata.items()
+
+
+def test_ac3_in_avi_keeps_its_times(identity_weights, tmp_path):
+    source = write_clip(tmp_path / "clip.avi", pan(12), "mpeg4", sound="ac3")
+    folders = ("--input", source, "--output", tmp_path / "out")
+    assert run_script("restore.py", "--weights", identity_weights, *folders).returncode == 0
+    assert Decoded(tmp_path / "out" / "clip.avi").others == Decoded(source).others
+
+
+def test_the_quality_is_an_option_and_part_of_the_record(identity_weights, tmp_path):
+    source = write_clip(tmp_path / "clip.mp4", pan(8))
+
+    def restore(*options):
+        folders = ("--input", source, "--output", tmp_path / "out")
+        return run_script("restore.py", "--weights", identity_weights, *folders, *options)
+
+    sizes = []
+    for crf in (0, 13, 30):
+        assert restore("--crf", crf, "--overwrite").returncode == 0
+        sizes.append((tmp_path / "out" / "clip.mp4").stat().st_size)
+    assert sizes == sorted(sizes, reverse=True)
+    assert restore("--crf", 30).stdout.startswith("0 restored, 1 skipped")
+    assert_refused(restore("--crf", 20), "crf 30 instead of 20")
+    for wrong in ("52", "-1", "high"):
+        assert_refused(restore("--crf", wrong), "--crf", "from 0 to 51")
