@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference.memory import cgroup_free_memory, free_memory, is_out_of_memory
+from inference.memory import free_memory, is_out_of_memory
+from utils.main_memory import cgroup_free_memory
 
 GIB = 2**30
 

@@ -24,7 +24,7 @@ PROBLEMS = {
     "text.png": "not an image",
     "folder.png": "is a folder",
     "pipe.png": "not a regular file",
-    "float.tif": "not",
+    "float.tif": "32 bits per channel",
     "text.mp4": "not a video",
 }
 

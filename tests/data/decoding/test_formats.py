@@ -9,7 +9,7 @@ from album import PHOTO
 from conftest import assert_refused, run_script
 from PIL import Image
 
-from data.formats import format_of
+from data.decoding.formats import format_of
 from data.images import image_header, read_image
 from inference.photo_files import photograph_size, read_photograph
 from utils.errors import InputError

@@ -1,0 +1,124 @@
+"""The structure of WebP, GIF, BMP and netpbm files: their size, where they end, which way up they are."""
+
+import io
+import re
+import struct
+from math import ceil
+
+from PIL import Image
+
+from data.decoding.orientation import orientation_of, without_prefix
+from data.decoding.structure import TRUNCATED, Content, FileBytes, Structure, Unreadable
+
+MAX_CHUNKS = 100_000
+NETPBM_HEADER = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+NETPBM_MAXIMUM = re.compile(rb"(?:\s|#[^\n]*\n)+(\d{1,5})(?:#[^\n]*)?\s")
+BMP_RUN_LENGTHS = (1, 2)
+
+
+def opened(content: Content, format: str) -> Image.Image:
+    """The image as Pillow opens it, pixels not yet decoded."""
+    if isinstance(content, FileBytes):
+        content.file.seek(0)
+        return Image.open(content.file, formats=[format])
+    return Image.open(io.BytesIO(content), formats=[format])
+
+
+def of_pillow(content: Content, format: str, pages: int | None = None) -> Structure:
+    """What Pillow finds in the header."""
+    image = opened(content, format)
+    pages = getattr(image, "n_frames", 1) if pages is None else pages
+    return Structure(format, *image.size, image.mode, pages=pages, parts={"info": dict(image.info)})
+
+
+def parse_webp(content: Content) -> Structure:
+    """Follow the chunks up to the length that the RIFF header gives (RFC 9649)."""
+    end = 8 + int.from_bytes(content[4:8], "little")
+    if end > len(content):
+        raise Unreadable(TRUNCATED)
+    chunks: dict[bytes, bytes] = {}
+    position = 12
+    for _ in range(MAX_CHUNKS):
+        if position + 8 > end:
+            break
+        kind, size = struct.unpack("<4sI", content[position : position + 8])
+        if kind in (b"EXIF", b"XMP ", b"ICCP"):
+            chunks.setdefault(kind, content[position + 8 : position + 8 + size])
+        position += 8 + size + size % 2
+    structure = of_pillow(content, "WEBP")
+    structure.parts["info"] = {"icc_profile": chunks.get(b"ICCP")}
+    structure.xmp = chunks.get(b"XMP ", b"")
+    structure.exif = without_prefix(chunks.get(b"EXIF", b""))
+    if chunks.get(b"EXIF") and not structure.exif:
+        structure.notes.append("damaged EXIF data are dropped")
+    structure.orientation = orientation_of(structure.exif, structure.xmp)
+    return structure
+
+
+def parse_gif(content: Content) -> Structure:
+    """Follow the blocks to the trailer (GIF89a specification, appendix B)."""
+    position, frames = 13 + _gif_table(content[10:11]), 0
+    while (kind := content[position : position + 1]) != b";":
+        if kind == b"!":
+            position += 2
+        elif kind == b",":
+            frames += 1
+            position += 11 + _gif_table(content[position + 9 : position + 10])
+        elif kind == b"":
+            raise Unreadable(TRUNCATED)
+        else:
+            raise Unreadable("not a readable image: damaged GIF blocks")
+        while size := content[position : position + 1]:
+            position += 1 + size[0]
+            if size == b"\0":
+                break
+    return of_pillow(content, "GIF", frames)
+
+
+def _gif_table(flags: bytes) -> int:
+    """Length in bytes of the colour table that a descriptor's flags announce."""
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def parse_bmp(content: Content) -> Structure:
+    """Compare the length of the file with what its header announces."""
+    start, header = struct.unpack("<II", content[10:18])
+    if header == 12:  # OS/2 1.x
+        width, height, _, bits = struct.unpack("<HHHH", content[18:26])
+        compression = length = 0
+    else:
+        width, height, _, bits, compression, length = struct.unpack("<iiHHII", content[18:38])
+    if compression not in BMP_RUN_LENGTHS:
+        row = ceil(width * bits / 32) * 4
+        length = row * (abs(height) - 1) + ceil(width * bits / 8)
+    if start + length > len(content):
+        return Structure("BMP", width, abs(height), "RGB", truncated=True)
+    return of_pillow(content, "BMP")
+
+
+def parse_netpbm(content: Content) -> Structure:
+    """PBM, PGM and PPM (netpbm's manual pages); the length follows for binary ones, and is counted for text."""
+    head = content[:4096]
+    found = NETPBM_HEADER.match(head)
+    if not found:
+        raise Unreadable("not a readable image: damaged netpbm header")
+    kind, width, height = (int(part) for part in found.groups())
+    maximum, start = 1, found.end() + 1
+    if kind in (2, 3, 5, 6):
+        found = NETPBM_MAXIMUM.match(head, found.end())
+        if not found or not 1 <= int(found[1]) <= 65535:
+            raise Unreadable("not a readable image: damaged netpbm header")
+        maximum, start = int(found[1]), found.end()
+    if not width or not height:
+        raise Unreadable("not a readable image: an image without pixels")
+    samples, bits = 3 if kind in (3, 6) else 1, 16 if maximum > 255 else 8
+    row = ceil(width / 8) if kind == 4 else width * samples * bits // 8
+    if kind >= 4:
+        truncated = start + row * height > len(content)
+    else:
+        text = re.sub(rb"#[^\n]*", b"", content[start:])
+        found = text.count(b"0") + text.count(b"1") if kind == 1 else len(text.split())
+        truncated = found < width * height * samples
+    mode = "RGB" if samples == 3 else "1" if kind in (1, 4) else "L"
+    parts = {"kind": kind, "start": start, "maximum": maximum, "samples": samples}
+    return Structure("PPM", width, height, mode, bits, truncated=truncated, parts=parts)

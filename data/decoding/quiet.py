@@ -1,0 +1,34 @@
+"""Decoders' own messages: libjpeg, libpng and libtiff print to stderr, where they name no file."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+STDERR = 2
+_lock = threading.RLock()  # the descriptor belongs to the whole process
+
+
+@contextlib.contextmanager
+def captured_messages() -> Iterator[list[str]]:
+    """What libraries print to stderr within the block, as a list of lines that is filled at its end."""
+    lines: list[str] = []
+    with _lock:
+        try:
+            kept = os.dup(STDERR)
+        except OSError:  # the process has no stderr
+            yield lines
+            return
+        reading, writing = os.pipe()
+        for end in (reading, writing):  # what exceeds the pipe's capacity is lost; a child may keep the pipe open
+            os.set_blocking(end, False)
+        os.dup2(writing, STDERR)
+        os.close(writing)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, STDERR)
+            os.close(kept)
+            with contextlib.suppress(BlockingIOError):
+                lines += os.read(reading, 2**16).decode(errors="replace").splitlines()
+            os.close(reading)

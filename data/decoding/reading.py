@@ -1,0 +1,36 @@
+"""Read the structure of any image file."""
+
+import warnings
+from collections.abc import Callable
+
+from data.decoding import boxes, jpeg, others, png, tiff
+from data.decoding.formats import SIGNATURE_LENGTH, format_of
+from data.decoding.structure import Content, Structure, Unreadable
+
+PARSERS: dict[str, Callable[[Content], Structure]] = {
+    "PNG": png.parse,
+    "JPEG": jpeg.parse,
+    "TIFF": tiff.parse,
+    "WEBP": others.parse_webp,
+    "GIF": others.parse_gif,
+    "BMP": others.parse_bmp,
+    "PPM": others.parse_netpbm,
+    "AVIF": boxes.parse_avif,
+    "JPEG2000": boxes.parse_jpeg2000,
+}
+
+
+def structure_of(content: Content) -> Structure:
+    """The structure of a file.
+
+    Raises:
+        Unreadable: it is not an image, damaged beyond its size, or of a format that is not read.
+    """
+    if not len(content):
+        raise Unreadable("file is empty")
+    format = format_of(content[:SIGNATURE_LENGTH])
+    if format is None:
+        raise Unreadable("not an image, or in an unsupported format")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about damaged metadata
+        return PARSERS[format](content)
