@@ -80,7 +80,7 @@ def read_photograph(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) ->
             metadata = _metadata(content, structure)
     except Exception:  # Pillow raises almost any exception on damaged metadata
         metadata = {}
-        notes.append("damaged metadata are dropped")
+        notes.append("damaged metadata are not kept")
     exif = metadata.pop("exif", b"")
     icc = metadata.pop("icc", None)
     xmp = upright_xmp(structure.xmp) or None

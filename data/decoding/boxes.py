@@ -20,7 +20,7 @@ def parse_avif(content: Content) -> Structure:
     except SyntaxError:  # perhaps only because of EXIF data: once more without them
         hidden = without_exif(content[:])
         structure = of_pillow(hidden, "AVIF")
-        structure.notes.append("damaged EXIF data are dropped")
+        structure.notes.append("damaged EXIF data are not kept")
         structure.parts["hidden"] = hidden
     depth = meta.find(b"av1C") + 6
     flags = meta[depth] if 6 <= depth < len(meta) else 0

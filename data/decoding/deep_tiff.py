@@ -52,7 +52,7 @@ def decode_tiff(content: bytes, structure: Structure) -> tuple[np.ndarray, np.nd
         if kind == tiff.ASSOCIATED:
             colour = _divided(colour, alpha)
     if samples - colours > (alpha is not None):
-        structure.notes.append("further channels of the TIFF are dropped")
+        structure.notes.append("further channels of the TIFF are not kept")
     return (colour if colours == 3 else colour[..., 0]), alpha
 
 

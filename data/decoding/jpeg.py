@@ -69,7 +69,7 @@ def _structure(frame: bytes, segments: list[tuple[int, bytes]]) -> Structure:
         if code == 0xE1 and body.startswith(EXIF_PREFIX) and not structure.exif:
             structure.exif = without_prefix(body)
             if not structure.exif:
-                structure.notes.append("damaged EXIF data are dropped")
+                structure.notes.append("damaged EXIF data are not kept")
         elif code == 0xE1 and body.startswith(XMP_PREFIX) and not structure.xmp:
             structure.xmp = body.removeprefix(XMP_PREFIX)
         elif code == 0xE2 and body.startswith(b"MPF\0"):

@@ -50,7 +50,7 @@ def parse_webp(content: Content) -> Structure:
     structure.xmp = chunks.get(b"XMP ", b"")
     structure.exif = without_prefix(chunks.get(b"EXIF", b""))
     if chunks.get(b"EXIF") and not structure.exif:
-        structure.notes.append("damaged EXIF data are dropped")
+        structure.notes.append("damaged EXIF data are not kept")
     structure.orientation = orientation_of(structure.exif, structure.xmp)
     return structure
 

@@ -4,6 +4,8 @@ import re
 import zlib
 from typing import Any, NamedTuple
 
+from PIL.PngImagePlugin import iTXt
+
 from data.decoding.orientation import orientation_of, without_prefix
 from data.decoding.structure import Content, Structure, Unreadable
 
@@ -114,7 +116,7 @@ def _find_orientation(content: Content, structure: Structure) -> None:
         if is_exif and not structure.exif:
             structure.exif = without_prefix(body)
             if not structure.exif:
-                structure.notes.append("damaged EXIF data are dropped")
+                structure.notes.append("damaged EXIF data are not kept")
         elif keyword == XMP_KEY and not structure.xmp:
             structure.xmp = (_text(chunk.kind, body) or ("", ""))[1].encode()
         elif keyword == EXIF_KEY and not structure.exif:
@@ -159,28 +161,36 @@ def metadata(content: bytes, structure: Structure) -> dict[str, Any]:
                 dropped.add(kind)
     if dropped:
         structure.notes.append(
-            f"damaged or too large metadata are dropped (PNG {b', '.join(sorted(dropped)).decode()})"
+            f"damaged or too large metadata are not kept (PNG {b', '.join(sorted(dropped)).decode()})"
         )
     return found
 
 
 def _text(kind: bytes, body: bytes) -> tuple[str, str] | None:
-    """Keyword and text of a chunk tEXt, zTXt or iTXt; None if it is damaged or too large."""
+    """Keyword and text of a chunk tEXt, zTXt or iTXt; None if it is damaged or too large.
+
+    The text of an iTXt chunk is an ``iTXt`` of Pillow, a string with its language.
+    """
     keyword, separator, rest = body.partition(b"\0")
-    if not separator or not 1 <= len(keyword) <= 79:
+    if not separator or not keyword:
         return None
-    if kind == b"tEXt":
-        value = rest
-    elif kind == b"zTXt":
+    value: bytes | None = rest
+    language = translated = b""
+    if kind == b"zTXt":
         value = _inflated(rest[1:])
-    else:
-        compressed, (_, _, value) = rest[:1], (rest[2:] + b"\0\0").split(b"\0", 2)
-        value = value[:-2]
-        if compressed == b"\1":
+    elif kind == b"iTXt":
+        parts = rest[2:].split(b"\0", 2)
+        if len(parts) < 3:
+            return None
+        language, translated, value = parts
+        if rest[:1] == b"\1":
             value = _inflated(value)
     if value is None or len(value) > MAX_METADATA:
         return None
-    return keyword.decode("latin-1"), value.decode("utf-8" if kind == b"iTXt" else "latin-1", "replace")
+    key = keyword.decode("latin-1")
+    if kind != b"iTXt":
+        return key, value.decode("latin-1")
+    return key, iTXt(*(part.decode("utf-8", "replace") for part in (value, language, translated)))
 
 
 def _inflated(data: bytes) -> bytes | None:

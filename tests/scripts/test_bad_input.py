@@ -76,7 +76,7 @@ def test_odd_names_are_trained_on(oddly_named, tmp_path):
     (oddly_named / "input" / f"{NAMES[6]}.png").write_bytes(content)
     result = run_script("train.py", *common)
     assert result.returncode == 0, result.stderr
-    assert f"warning: {oddly_named}/input/no-\\udcff\\udcfe-text.png: not a readable image" in result.stderr
+    assert f"warning: {oddly_named}/input/no-\\udcff\\udcfe-text.png: the image is damaged" in result.stderr
     resumed = run_script("train.py", *common, "--resume=auto")
     assert resumed.returncode == 0, resumed.stderr
 

@@ -17,6 +17,8 @@ from conftest import (
     write_reside,
 )
 
+DAMAGE = "the image is damaged (wrong checksum in its IDAT chunk)"
+
 
 def test_training_goes_on_with_other_images_and_resumes_exactly(reside, tmp_path):
     broken = damage(reside / "train" / "hazy" / "10_1.png")
@@ -24,10 +26,8 @@ def test_training_goes_on_with_other_images_and_resumes_exactly(reside, tmp_path
     whole = train_tiny(reside, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     lines = whole.stderr.splitlines()
-    assert [line for line in lines if str(broken) in line] == [
-        f"warning: {broken}: not a readable image: replace it or remove its pair; replaced by other images"
-    ]
-    assert lines.count(f"error: {unscored}: not a readable image: replace it or remove its pair") == 3
+    assert [line for line in lines if str(broken) in line] == [f"warning: {broken}: {DAMAGE}; replaced by other images"]
+    assert lines.count(f"error: {unscored}: {DAMAGE}") == 3
     kill_when(tiny_training(reside, tmp_path / "part", "--data.num_workers=2"), "epoch 1/3")
     resumed = train_tiny(reside, tmp_path / "part", "--resume=auto", "--data.num_workers=1")
     assert resumed.returncode == 0, resumed.stderr
@@ -45,7 +45,7 @@ def test_too_many_broken_images_end_the_run_which_goes_on_when_they_are_mended(r
     assert stopped.returncode == 2
     *_, last = stopped.stderr.splitlines()
     assert last.startswith("error: 1 broken training image: ")
-    assert f"{path}: not a readable image" in last
+    assert f"{path}: {DAMAGE}" in last
     assert "data.max_broken is 0" in last
     assert weights_of(tmp_path)["progress"]["epoch"] == 1
     assert_refused(train_tiny(reside, tmp_path, *options), path, "data.max_broken is 0")
