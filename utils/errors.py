@@ -19,8 +19,16 @@ def listed(items: Sequence[str], what: str, show: int = 5) -> str:
 
 
 def printable(text: str) -> str:
-    """Make text printable on one line: file names may contain newlines, or bytes that are not valid text."""
-    return " ".join(text.split()).encode(errors="backslashreplace").decode()
+    """Make text printable on one line: names may contain newlines, terminal escapes, or bytes that are not text."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in " ".join(text.split())
+    )
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """Printable text of at most ``length`` characters, cut in the middle."""
+    text = printable(text[: 2 * length] + text[2 * length :][-length:])
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) + 1 - (length + 1) // 2 :]}"
 
 
 def run_script(main: Callable[[], int | None]) -> None:

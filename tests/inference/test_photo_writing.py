@@ -108,7 +108,7 @@ def hostile_files(root: Path) -> dict[str, str]:
     info.add_text("k" * 90, "keyword too long")
     info.add_itxt("Title", "\u4e2d\u6587", "zh", "\u9898")
     saved(root / "text.png", COLOUR, "PNG", pnginfo=info)
-    expected["text.png"] = "PNG text " + "k" * 79
+    expected["text.png"] = "PNG text"
     return expected
 
 
@@ -119,7 +119,7 @@ def test_metadata_that_cannot_be_written_are_named_and_the_image_is_written(smal
     assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == expected.keys()
     for name, lost in expected.items():
         lines = [line for line in first.stderr.splitlines() if f"/{name}: " in line]
-        named = [lost in line and re.search("not kept|dropped", line) is not None for line in lines]
+        named = [lost.lower() in line.lower() and re.search("not kept|dropped", line) is not None for line in lines]
         assert named == [True] * bool(lost), lines
         with Image.open(tmp_path / "out" / name) as image:
             image.load()
