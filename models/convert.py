@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from models.weights import evaluation_weights, load_model, model_options, read_weights, save_weights
+from models.weights import read_model, save_weights
 from utils.cli import ScriptParser
 from utils.errors import run_script
 
@@ -22,12 +22,11 @@ def convert(source: str | Path, target: str | Path) -> None:
     """Write the evaluation weights of ``source`` to ``target``, in the format given by its suffix.
 
     Raises:
-        InputError: see ``load_model`` and ``save_weights``.
+        InputError: see ``read_model`` and ``save_weights``.
         OSError: ``target`` cannot be written.
     """
-    load_model(source)  # checks names, shapes and values
-    checkpoint = read_weights(source)
-    save_weights(Path(target), evaluation_weights(checkpoint), model_options(checkpoint, source))
+    model, options = read_model(source)
+    save_weights(Path(target), model.state_dict(), options)
 
 
 def main() -> None:

@@ -53,8 +53,8 @@ def rename(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """Translate a released state dict to this project's names; a name that no rule matches is kept."""
     renamed = {}
     for name, value in state_dict.items():
-        if name.endswith(".inside_all"):
-            value = value.flatten()  # (C, 1, 1) in the released files, (C) here
+        if name.endswith(".inside_all") and value.shape[1:] == (1, 1):
+            value = value[:, 0, 0]  # (C, 1, 1) in the released files, (C) here
         for pattern, ours in NAMES:
             name = re.sub(pattern, ours, name)
         renamed[name] = value
@@ -84,12 +84,12 @@ def _inverse(rule: tuple[str, str]) -> tuple[str, str]:
 
 def model_options(state_dict: dict[str, Tensor]) -> dict:
     """The arguments of ``build_model`` for a released state dict, derived from its names and shapes."""
-    blocks = [int(match[1]) for name in state_dict if (match := re.match(r"Encoder\.0\.layers\.(\d+)\.", name))]
+    blocks = [int(match[1]) for name in state_dict if (match := re.match(r"Encoder\.0\.layers\.([0-9]{1,4})\.", name))]
     first = state_dict.get("feat_extract.0.main.0.weight")
     num_blocks = max(blocks, default=0) + 1
     return {
         "name": "irnext",
         "num_blocks": num_blocks,
-        "channels": 32 if first is None else len(first),
+        "channels": 32 if first is None or first.ndim == 0 else len(first),
         "mean_window": DEBLURRING_MEAN_WINDOW if num_blocks == DEBLURRING_BLOCKS else None,
     }

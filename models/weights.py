@@ -1,85 +1,81 @@
-"""Weights files: this project's checkpoints, safetensors files, and the authors' released checkpoints."""
+"""Weights files: this project's checkpoints, safetensors files, and checkpoints of the authors and of others."""
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
-from models import released
+from models import foreign, released
 from models.build import build_model
-from utils.checkpoint_files import load_checkpoint, save_checkpoint
-from utils.errors import InputError
+from models.foreign import Found
+from models.schema import FLOATS, check_weights
+from utils.checkpoint_files import save_checkpoint
+from utils.checkpoint_reading import MAX_STRUCTURE, check_regular_file, load_checkpoint
+from utils.errors import InputError, printable, shortened
 from utils.files import write_atomically
 
 SAFETENSORS, RELEASED = ".safetensors", ".pkl"
 FORMATS = (".pt", ".pth", SAFETENSORS, RELEASED)
 MODEL_CONFIG = "model_config"  # key in a checkpoint and in a safetensors header (as JSON)
+MAX_JSON = 2**16  # characters of it
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a weights file of this project or of the authors into ``model``.
+    """Load a weights file of this project, of the authors or of others into ``model``.
 
-    If a checkpoint contains a moving average of the weights, the average is loaded.
+    If a checkpoint contains a moving average of the weights, the average is loaded. What was taken from a checkpoint of
+    others is noted on stderr.
 
     Raises:
         InputError: the file is missing or damaged, parameter names or shapes differ, or a weight is not finite.
     """
-    _load_into(model, evaluation_weights(read_weights(path)), path)
+    states, _ = _read(path)
+    model.load_state_dict(_checked(states, model.state_dict(), path))
 
 
 def load_model(path: str | Path, released_options: Mapping[str, Any] | None = None) -> nn.Module:
     """Build the network stored in a weights file and load its weights; returned in eval mode, on the CPU.
 
-    This project's files store the arguments of ``build_model``. For a released file they are given as
-    ``released_options``; without these, depth and width are derived from the names and shapes of its parameters.
+    This project's files store the arguments of ``build_model``. For other files they are given as ``released_options``;
+    without these, they are derived from the names and shapes of the parameters.
 
     Raises:
         InputError: see ``load_weights``; or the file does not say which network it contains.
     """
-    checkpoint = read_weights(path)
-    options = model_options(checkpoint, path, released_options)
+    model, _ = read_model(path, released_options)
+    return model
+
+
+def read_model(
+    path: str | Path, released_options: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """The network of ``load_model`` and the arguments of ``build_model`` for it.
+
+    Raises:
+        InputError: see ``load_model``.
+    """
+    states, options = _read(path)
+    if options is None:
+        states[-1], options = _derived_options(states[-1], path, released_options)
     try:
-        model = build_model(**options)
+        with torch.device("meta"):  # takes no memory: the file decides whether there are weights for it
+            expected = build_model(**options).state_dict()
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: cannot build the network described by its {MODEL_CONFIG}: {error}") from None
-    _load_into(model, evaluation_weights(checkpoint), path)
-    return model.eval()
-
-
-def model_options(
-    checkpoint: Mapping[str, Any], path: str | Path, released_options: Mapping[str, Any] | None = None
-) -> Mapping[str, Any]:
-    """The arguments of ``build_model`` for the network of a checkpoint.
-
-    Raises:
-        InputError: the checkpoint does not store them and is not a released one.
-    """
-    weights = checkpoint["model"]
-    if MODEL_CONFIG in checkpoint:
-        options = checkpoint[MODEL_CONFIG]
-    elif released.is_released(weights):
-        options = released_options or released.model_options(weights)
-    else:
-        first = next(iter(weights), "none")
-        raise InputError(
-            f"{path}: weights of another network (first parameter: {first}); expected an IRNeXt checkpoint"
-        )
-    if not isinstance(options, Mapping):
-        raise InputError(f"{path}: {MODEL_CONFIG} must be a mapping of options, not {type(options).__name__}")
-    return options
-
-
-def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read a weights file of any supported format; the state dict is under "model".
-
-    Raises:
-        InputError: the file is missing, damaged or not a weights file.
-    """
-    return _read_safetensors(path) if Path(path).suffix.lower() == SAFETENSORS else load_checkpoint(path)
+        problem = shortened(str(error), 200)
+        raise InputError(f"{path}: cannot build the network described by its {MODEL_CONFIG}: {problem}") from None
+    weights = _checked(states, expected, path)
+    model = build_model(**options)
+    model.load_state_dict(weights)
+    return model.eval(), options
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> None:
@@ -102,13 +98,67 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str
         save_checkpoint(path, {"model": dict(weights), MODEL_CONFIG: dict(options)})
 
 
-def evaluation_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights used for evaluation, under this project's names: the moving average if there is one."""
-    if "ema" in checkpoint:  # the state dict of torch.optim.swa_utils.AveragedModel
-        prefix = "module."
-        return {name[len(prefix) :]: value for name, value in checkpoint["ema"].items() if name.startswith(prefix)}
-    weights = checkpoint["model"]
-    return released.rename(weights) if released.is_released(weights) else weights
+def _read(path: str | Path) -> tuple[list[Found], dict[str, Any] | None]:
+    """The state dicts of a file, the one to evaluate last, and the stored arguments of ``build_model`` or None.
+
+    Raises:
+        InputError: the file is missing, damaged or not a weights file.
+    """
+    content = _read_safetensors(path) if Path(path).suffix.lower() == SAFETENSORS else load_checkpoint(path)
+    expected = "expected a checkpoint of this project or the authors"
+    content = dict(dict.items(content)) if isinstance(content, dict) else {}
+    try:
+        if MODEL_CONFIG not in content:
+            if (found := foreign.find_weights(content)) is None:
+                raise InputError(f'{path}: no state dict under "model"; {expected}')
+            return [found], None
+        states = []
+        for key in ("model", "ema") if "ema" in content else ("model",):
+            if (weights := foreign.state_dict_of(content.get(key))) is None:
+                raise InputError(f'{path}: no state dict under "{key}"; {expected}')
+            states.append(replace(foreign.without_prefix(Found(weights)), taken=[]))
+        if not isinstance(options := content[MODEL_CONFIG], dict):
+            raise InputError(f"{path}: {MODEL_CONFIG} must be a mapping of options, not {type(options).__name__}")
+        return states, dict(dict.items(options))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _derived_options(
+    found: Found, path: str | Path, given: Mapping[str, Any] | None
+) -> tuple[Found, Mapping[str, Any]]:
+    """The arguments of ``build_model`` for weights that come without them; what is assumed is noted in ``taken``."""
+    if not found.is_ours:
+        first = shortened(next(iter(found.weights)))
+        raise InputError(
+            f"{path}: weights of another network (first parameter: {first}); expected an IRNeXt checkpoint"
+        )
+    if given:
+        return found, dict(given)
+    if released.is_released(found.weights):
+        return found, released.model_options(found.weights)
+    return foreign.model_options(found)
+
+
+def _checked(states: list[Found], expected: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """The weights to evaluate under this project's names, after all state dicts of the file have been checked.
+
+    Raises:
+        InputError: see ``load_weights``.
+    """
+    try:
+        for found in states:
+            weights = released.rename(found.weights) if released.is_released(found.weights) else found.weights
+            if len(weights) < len(found.weights):
+                raise ValueError("two parameters have the same name in this project")
+            checked = check_weights(weights, expected, os.path.getsize(path))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    stored = {value.dtype for value in found.weights.values()} & set(FLOATS) - {torch.float32}
+    taken = [*found.taken, *sorted(str(dtype).removeprefix("torch.") for dtype in stored)]
+    if taken and os.environ.get("RANK", "0") == "0":  # once, not in each process of a group
+        print(printable(f"note: {path}: took {', '.join(taken)}"), file=sys.stderr)
+    return checked
 
 
 def _released_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -123,37 +173,23 @@ def _released_weights(path: Path, weights: Mapping[str, Tensor], options: Mappin
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:
+    check_regular_file(path)
     try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(MAX_STRUCTURE, os.path.getsize(path)):
+            raise ValueError("the header is too large")
         with safetensors.safe_open(path, framework="pt") as file:
             checkpoint = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
             header = file.metadata() or {}
         if MODEL_CONFIG in header:
+            if len(header[MODEL_CONFIG]) > MAX_JSON:
+                raise ValueError(f"{MODEL_CONFIG} is too large")
             checkpoint[MODEL_CONFIG] = json.loads(header[MODEL_CONFIG])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such weights file") from None
-    except (safetensors.SafetensorError, OSError, ValueError):
+    except PermissionError:
+        raise InputError(f"{path}: permission denied") from None
+    except Exception:  # a damaged file fails anywhere in safetensors or json
         raise InputError(f"{path}: not a .safetensors file, or damaged") from None
     if not checkpoint["model"]:
         raise InputError(f"{path}: this .safetensors file contains no weights")
     return checkpoint
-
-
-def _load_into(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    expected = model.state_dict()
-    reshaped = [name for name in expected.keys() & weights.keys() if expected[name].shape != weights[name].shape]
-    differences = [
-        _some("missing", expected.keys() - weights.keys()),
-        _some("unexpected", weights.keys() - expected.keys()),
-        _some("of a different shape", reshaped),
-    ]
-    if any(differences):
-        raise InputError(f"{path}: weights of another network: {'; '.join(filter(None, differences))}")
-    if nonfinite := _some("not finite", (name for name, value in weights.items() if not value.isfinite().all())):
-        raise InputError(f"{path}: damaged weights: {nonfinite}")
-    model.load_state_dict(weights)
-
-
-def _some(problem: str, names: Iterable[str]) -> str:
-    """``_some("missing", names)`` is "2 missing (a, b)"; at most three names are shown; empty if there are none."""
-    names = sorted(names)
-    return f"{len(names)} {problem} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""

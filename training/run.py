@@ -176,7 +176,7 @@ class Run:
             changes.append("best.pt: selection starts afresh, because the validation sets changed")
         progress["validation"] = fingerprints["validation"]
         self.scheduler = build_schedule(self.step.optimizer, self.config)
-        for _ in range(self.progress["epoch"] - (self.progress["batch"] == 0)):
+        for _ in range(min(self.progress["epoch"], self.config.train.epochs + 1) - (self.progress["batch"] == 0)):
             self.scheduler.step()
         return changes
 

@@ -1,18 +1,14 @@
-"""Checkpoint files: written atomically, rotated, and read without executing any code stored in them."""
+"""Checkpoint files: written atomically, with the ones before kept."""
 
 import os
-import pickle
 import re
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from utils.errors import InputError
 from utils.files import replacing
 
 
@@ -62,37 +58,3 @@ def _rotate(path: Path, keep: int) -> None:
         except OSError:  # file systems without hard links
             with replacing(previous) as copy, open(path, "rb") as source:
                 shutil.copyfileobj(source, copy)
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU, accepting only tensors, numbers, text and containers of these.
-
-    Raises:
-        InputError: the file is missing or damaged, contains other objects, or has no state dict under "model".
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the protocol of a foreign pickle, which is rejected below
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such weights file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; expected a weights file") from None
-    except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
-    except pickle.UnpicklingError as error:
-        if re.search("GLOBAL|reduce|instantiate", str(error)):
-            raise InputError(
-                f"{path}: not loaded, because it could run code stored in the file; "
-                "a checkpoint may contain only tensors, numbers and text"
-            ) from None
-        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError):
-        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged") from None
-    if not isinstance(checkpoint, dict) or not _is_state_dict(checkpoint.get("model")):
-        raise InputError(f'{path}: no state dict under "model"; expected a checkpoint of this project or the authors')
-    return checkpoint
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(isinstance(item, Tensor) for item in value.values())

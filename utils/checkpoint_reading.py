@@ -24,6 +24,7 @@ from utils.errors import InputError, shortened
 # moving average takes 0.3 MiB and 100,000 operations; the deepest network allowed takes 5 MiB and 1.6 million.
 MAX_STRUCTURE = 8 * 2**20
 MAX_OPERATIONS = 2_000_000
+PROTOCOL = 2  # of the pickle, fixed in torch.save
 MAX_TUPLE = 10_000  # leaves of a tuple, nested ones counted each time: hashing one visits them all
 
 LEGACY_PICKLES = 5  # before torch 1.6, a file began with a magic number, a version, a description, objects and keys
@@ -106,6 +107,8 @@ def _structures(file: BinaryIO) -> list[BinaryIO]:
         (pickle,) = (entry for entry in entries if entry.filename.endswith("data.pkl"))
         if pickle.file_size > MAX_STRUCTURE:
             raise ValueError("the structure is too large")
+        if archive.testzip() is not None:  # torch itself ignores the checksums
+            raise ValueError("a checksum differs")
         return [io.BytesIO(archive.read(pickle))]
 
 
@@ -119,8 +122,8 @@ def _check_structure(stream: BinaryIO, path: str | Path) -> None:
     stack: list[int | None] = []  # leaves of each tuple, 0 for anything else; None is a mark
     memo: dict[int, int] = {}
     for number, (operation, argument, _) in enumerate(pickletools.genops(stream)):
-        if number > MAX_OPERATIONS:
-            raise ValueError("the structure is too large")
+        if number > MAX_OPERATIONS or operation.proto > PROTOCOL:
+            raise ValueError("the structure is too large, or not written by torch.save")
         name, needed, leaves = operation.name, operation.stack_before, 0
         if name == "GLOBAL" and argument.replace(" ", ".") not in ALLOWED:
             raise _refusal(path, argument.replace(" ", "."))

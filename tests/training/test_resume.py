@@ -54,7 +54,7 @@ def test_the_latest_checkpoints_are_kept_and_the_newest_sound_one_is_taken(tmp_p
     torch.save(nan, path)
     (tmp_path / "last.previous.pt").write_bytes(b"cut off")
     assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 4}
-    assert "tensors in model not finite; resuming from" in capsys.readouterr().err
+    assert "model.embed.weight is not finite; resuming from" in capsys.readouterr().err
     assert epochs_kept(path) == [4, 3]
     path.unlink()
     assert resume_training(path, {"model": model}, {"epoch": 0}) == {"epoch": 3}
@@ -78,11 +78,11 @@ WRONG_STATES = {
     "optimizer.state is not a mapping": lambda state: state["optimizer"].update(state=3),
     "embed.weight has shape": lambda state: state["model"].update({"embed.weight": torch.zeros(2)}),
     "embed.bias is missing": lambda state: state["model"].pop("embed.bias"),
-    "in optimizer not finite": lambda state: state["optimizer"]["param_groups"][0].update(
+    "optimizer.param_groups.0.lr is not a number": lambda state: state["optimizer"]["param_groups"][0].update(
         lr=torch.tensor(float("nan"))
     ),
     "cannot resume": lambda state: state["optimizer"].update(param_groups=[{"params": [0, 1]}]),
-    "expected a checkpoint of this project": lambda state: state["model"].update({"embed.bias": "text"}),
+    "model.embed.bias is not a dense tensor": lambda state: state["model"].update({"embed.bias": "text"}),
 }
 
 
