@@ -33,7 +33,7 @@ def resume_training(path: Path, stateful: Mapping[str, Any], progress: Mapping[s
     Args:
         path: the newest checkpoint of the run.
         stateful: the objects to restore, by their key in the checkpoint.
-        progress: the keys to restore, with defaults for those that an older checkpoint does not have.
+        progress: the keys to restore; None is the value of those that an older checkpoint does not have.
 
     Returns:
         The progress of the run.

@@ -28,7 +28,7 @@ def sound_state(checkpoint: Any, stateful: Mapping[str, Any], progress: Mapping[
     Args:
         checkpoint: the content of a file, of any structure.
         stateful: the objects to restore, by their key in the checkpoint.
-        progress: the keys of the progress to restore; the checkpoint may have fewer.
+        progress: the keys of the progress to restore; the checkpoint may lack those whose value is None.
 
     Raises:
         ValueError: something is missing, or of another type, shape or range; the message says where.
@@ -119,8 +119,10 @@ def _scaler(stored: Any, scaler: torch.amp.GradScaler, name: str) -> dict[str, A
 
 def _progress(stored: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     entries, progress = _entries(stored, "progress"), {}
-    for key in defaults.keys() & entries.keys():
-        value, name = entries[key], f"progress.{key}"
+    for key, default in defaults.items():
+        if default is None and key not in entries:
+            continue
+        value, name = _item(entries, key, "progress."), f"progress.{key}"
         if key == "best_psnr":
             progress[key] = _score(value, name)
         elif key == "broken":
