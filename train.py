@@ -79,6 +79,12 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
     finished = train(run, loaders, config, group)
     if run.curves is not None:
         run.curves.close()
+    if finished and run.progress["best_psnr"] == -math.inf:
+        group.refuse(
+            f"{args.output}: no best.pt: none of the epochs up to {run.progress['epoch'] - 1} was validated; raise "
+            f"train.epochs, which is {config.train.epochs}"
+        )
+    if group.is_main:
         end = f"best validation PSNR {run.progress['best_psnr']:.2f} dB, weights in {run.best}"
         print(f"done: {end}" if finished else f"stopped; pass --resume auto to continue {args.output} at the same step")
     return finished

@@ -61,9 +61,9 @@ class DecodedCache:
         try:
             self._verify(file)
             return np.load(file, mmap_mode="r")
-        except FileNotFoundError:
+        except OSError:  # not cached yet
             image = read_image(path)
-        except (OSError, ValueError):
+        except ValueError:
             image = read_image(path)
             self._warn_of_damage(file)
         if not self.read_only.value:

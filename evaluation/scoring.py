@@ -33,10 +33,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image without a score, and the reason in one line."""
+    """An image without a score, and the reason in one line; ``was_read`` if it failed only when it was restored."""
 
     name: str
     problem: str
+    was_read: bool = True
 
 
 def score_images(
@@ -71,7 +72,7 @@ def score_images(
         """Queue the work for one image; the function returned waits for its scores."""
         (name,) = sample["name"]
         if "input" not in sample:
-            return lambda: (Failure(name, "; ".join(sample["broken"].values())),)
+            return lambda: (Failure(name, "; ".join(sample["broken"].values()), was_read=False),)
         input = sample["input"].to(device, non_blocking=True)
         target = sample["target"].to(device, non_blocking=True)
         watch = Stopwatch(device)

@@ -35,7 +35,7 @@ def validate(
         The mean PSNR over the sets in dB, or None if ``stop`` was received; the validation is repeated after resuming.
 
     Raises:
-        InputError: none of the images of a set can be read.
+        InputError: none of the images of a set can be read, or none of the restored ones is finite.
     """
     model.eval()
     torch.backends.cudnn.benchmark = False  # would search anew for each size of image
@@ -55,6 +55,11 @@ def validate(
             return None
         results = group.gather(results)
         scores, failures = scored_and_failed(results)
+        if not scores and any(failure.was_read for failure in failures):
+            group.refuse(
+                f"{name}: after step {step}, the network restores none of the {len(results)} validation images to "
+                "finite values: the training has diverged; start it again in another --output, with a lower train.lr"
+            )
         if group.is_main:
             report_failures(failures)
         if not scores:

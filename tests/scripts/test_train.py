@@ -1,6 +1,7 @@
 """train.py as a user runs it."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -173,6 +174,22 @@ def test_a_run_is_never_overwritten(trained):
         train_tiny(root, output, "--resume", "auto", "--model.channels", "16"), "model.channels was 8 and is now 16"
     )
     assert (output / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_a_best_checkpoint_without_a_last_one_is_kept(trained, tmp_path):
+    root, output, _ = trained
+    best = tmp_path / "checkpoints" / "best.pt"
+    best.parent.mkdir()
+    shutil.copy(output / "checkpoints" / "best.pt", best)
+    before = best.read_bytes()
+    assert_refused(train_tiny(root, tmp_path), best, "--output", f"--init-from {best}", "--resume auto")
+    assert best.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    result = train_tiny(root, tmp_path, "--resume=auto", "--train.epochs=2")
+    assert result.returncode == 0, result.stderr
+    (kept,) = best.parent.glob("best.before_*.pt")
+    assert kept.read_bytes() == before != best.read_bytes()
+    assert result.stderr == f"note: {best}: of an earlier run; kept as {kept.name}\n"
 
 
 def test_a_run_does_not_start_or_go_on_with_wrong_weights(trained, tmp_path):

@@ -6,11 +6,15 @@ from typing import get_type_hints
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from album import damage
 from conftest import assert_refused, train_tiny, weights_of, write_reside
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.images import write_image
+from data.layouts import find_pairs
+from data.sampler import EpochSampler
 from training.changes import FREE, FROM_HERE, IDENTITY
 from utils.config import Config
 
@@ -167,3 +171,103 @@ def test_a_validation_done_again_leaves_one_point(run):
     assert [step for step, _ in points(run[1], "SOTS-Indoor/psnr")] == [3, 6, 9, 12, 15]
     assert [step for step, _ in points(run[1], "loss/total")] == list(range(1, 16))
     assert [step for step, _ in points(run[1], "train/lr")] == list(range(1, 16))
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A data set, and the folder of a run on it that a broken image, since mended, ended after 2 of 5 steps."""
+    root = write_reside(tmp_path_factory.mktemp("stopped") / "reside")
+    third = find_pairs(root / "train", "reside")[order(5)[2]].input
+    content = third.read_bytes()
+    damage(third)
+    result = train_tiny(root, root / "run", "--train.batch_size=1", "--data.max_broken=0")
+    assert result.returncode == 2
+    third.write_bytes(content)
+    progress = weights_of(root / "run")["progress"]
+    assert [progress[key] for key in ("epoch", "batch", "samples", "step")] == [1, 2, 2, 2]
+    return root
+
+
+def order(length):
+    """The order of the images in the first epoch."""
+    return [index for ((_, index),) in EpochSampler(length, 1, seed=0)]
+
+
+def change_training_set(root, change):
+    """Change the set, and return the number of its pairs."""
+    hazy = root / "train" / "hazy"
+    if change == "many added":
+        for number in range(3, 9):
+            shutil.copy(hazy / "10_1.png", hazy / f"10_{number}.png")
+    elif change == "most removed":
+        for path in [*hazy.glob("1[01]_*.png"), *(root / "train" / "gt").glob("1[01].png")]:
+            path.unlink()
+    else:
+        write_image(hazy / "10_1.png", np.zeros((70, 100, 3), np.uint8))
+    return len(list(hazy.iterdir()))
+
+
+CHANGES = ["many added", "most removed", "one replaced"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_data_set_that_changes_within_an_epoch_starts_the_epoch_again(stopped, tmp_path, change):
+    root = shutil.copytree(stopped, tmp_path / "changed")
+    now = change_training_set(root, change)
+    result = train_tiny(root, root / "run", "--train.batch_size=1", "--resume=auto", "--train.epochs=2")
+    assert result.returncode == 0, result.stderr
+    first, line, *_ = result.stdout.splitlines()
+    assert first == f"resuming {root / 'run'} at epoch 1, step 0"
+    assert line.startswith("from step 3 on: train.epochs")
+    assert f"from step 3 on: the training set changed: 5 pairs before, {now} now" in result.stdout
+    assert "; epoch 1 starts again" in result.stdout
+    assert [step for step, _ in points(root / "run", "loss/total")] == list(range(1, 2 + 2 * now + 1))
+    assert [step for step, _ in points(root / "run", "SOTS-Indoor/psnr")] == [2 + now, 2 + 2 * now]
+    rates = [rate for _, rate in points(root / "run", "train/lr")]
+    assert len(set(rates[: 2 + now])) == 1  # one step of the schedule for the epoch
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_data_set_that_changes_before_a_validation_leaves_one_point_of_it(half, tmp_path, change):
+    """The state on disk after a kill between the validation's point and the checkpoint that follows it."""
+    root = shutil.copytree(half[0], tmp_path / "changed")
+    checkpoints = root / "run" / "checkpoints"
+    shutil.copy(checkpoints / "last.previous.pt", checkpoints / "last.pt")
+    now = change_training_set(root, change)
+    result = resumed((root, root / "run"), "--train.epochs=5")
+    assert result.returncode == 0, result.stderr
+    assert f"from step 13 on: the training set changed: 5 pairs before, {now} now" in result.stdout
+    assert "starts again" not in result.stdout
+    steps = 12 + -(-now // 2)
+    assert [step for step, _ in points(root / "run", "loss/total")] == list(range(1, steps + 1))
+    assert [step for step, _ in points(root / "run", "SOTS-Indoor/psnr")] == [3, 6, 9, 12, steps]
+
+
+def test_another_batch_size_within_an_epoch_keeps_the_position(stopped, tmp_path):
+    root = shutil.copytree(stopped, tmp_path / "changed")
+    result = train_tiny(root, root / "run", "--train.batch_size=2", "--resume=auto")
+    assert result.returncode == 0, result.stderr
+    line = "from step 3 on: train.batch_size: 1 -> 2; epoch 1 continues after 2 of 5 images"
+    assert line in result.stdout.splitlines()
+    assert [step for step, _ in points(root / "run", "loss/total")] == list(range(1, 2 + 2 + 3 + 3 + 1))
+
+
+def test_other_validation_images_choose_the_best_anew(half, tmp_path):
+    root = shutil.copytree(half[0], tmp_path / "changed")
+    shutil.copy(root / "test" / "hazy" / "20_1.png", root / "test" / "hazy" / "20_9.png")
+    result = resumed((root, root / "run"), "--train.epochs=5")
+    assert result.returncode == 0, result.stderr
+    assert "from step 13 on: best.pt: selection starts afresh" in result.stdout
+    assert weights_of(root / "run", "best.pt")["epoch"] == 5
+    assert "afresh" not in resumed((root, root / "run"), "--train.epochs=6").stdout
+
+
+def test_a_run_that_was_never_validated_is_not_done(stopped, tmp_path):
+    """Two of ten epochs are done when it is resumed for only two, and no validation was due yet."""
+    root = shutil.copytree(stopped, tmp_path / "changed")
+    state = weights_of(root / "run")
+    state["progress"].update(epoch=3, batch=0, samples=0, step=10)
+    torch.save(state, root / "run" / "checkpoints" / "last.pt")
+    result = train_tiny(root, root / "run", "--train.batch_size=1", "--resume=auto", "--train.epochs=2")
+    assert_refused(result, "no best.pt", "up to 2", "train.epochs, which is 2")
+    assert "done" not in result.stdout

@@ -110,3 +110,16 @@ def test_a_run_that_diverges_ends_and_keeps_its_last_finite_weights(reside, tmp_
     assert "steps in a row" in result.stderr
     last = weights_of(tmp_path / "run")
     assert all(value.isfinite().all() for value in last["model"].values())
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_run_whose_network_restores_nothing_finite_is_not_done(reside, tmp_path, epochs):
+    options = ["--train.lr=100", f"--train.epochs={epochs}", "--train.warmup_epochs=0", "--train.ema_decay=0.9"]
+    result = train_tiny(reside, tmp_path / "run", *options)
+    assert result.returncode == 2
+    assert "done" not in result.stdout
+    *skipped, last = result.stderr.splitlines()
+    assert all(line.startswith("warning: skipped ") for line in skipped)
+    assert last.startswith("error: SOTS-Indoor: after step 3, the network restores none of the 2 validation images")
+    assert last.endswith("with a lower train.lr")
+    assert not (tmp_path / "run" / "checkpoints" / "best.pt").exists()
