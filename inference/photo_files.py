@@ -6,21 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data.decoding import jpeg, png
 from data.decoding.orientation import EXIF_PREFIX, upright_exif, upright_xmp
-from data.decoding.others import opened
 from data.decoding.quiet import captured_messages
 from data.decoding.structure import Structure
 from data.images import MAX_MEGAPIXELS, SUFFIXES, decode_file, file_structure
 from inference.photo_metadata import is_lossless_webp
+from inference.tiff_tags import tiff_metadata
 
-DETAILS = 0x8769  # EXIF's own directory
-# TIFF tags that describe the image rather than its storage: description, make, model, software, date, artist,
-# copyright, XMP, IPTC.
-DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 33432, 700, 33723)
-XMP_TAG, IPTC_TAG = 700, 33723
 RESTORING_COST = 28  # bytes per pixel: float32 RGB before and after the network, and the result
 
 
@@ -107,7 +101,7 @@ def _metadata(content: bytes, structure: Structure) -> dict[str, Any]:
         case "JPEG":
             return jpeg.metadata(structure) | {"exif": exif}
         case "TIFF":
-            return _tiff_metadata(content)
+            return tiff_metadata(content, structure)
     info = structure.parts.get("info", {})
     found = {"exif": exif, "icc": info.get("icc_profile")}
     if "dpi" in info:
@@ -115,28 +109,6 @@ def _metadata(content: bytes, structure: Structure) -> dict[str, Any]:
     if structure.format == "WEBP":
         found["lossless"] = is_lossless_webp(content)
     return found
-
-
-def _tiff_metadata(content: bytes) -> dict[str, Any]:
-    with opened(content, "TIFF") as image:
-        info, exif = image.info, image.getexif()
-        tags = {tag: image.tag_v2[tag] for tag in DESCRIPTIVE_TAGS if tag in image.tag_v2}
-        found = {"tags": tags, "icc": info.get("icc_profile"), "exif": _without_layout(exif, tags)}
-        if "dpi" in info:
-            found["dpi"] = info["dpi"]
-        return found
-
-
-def _without_layout(exif: Image.Exif, tags: dict[int, Any]) -> bytes:
-    """A TIFF's EXIF without the tags that describe the storage of its pixels."""
-    kept = Image.Exif()
-    for tag, value in tags.items():
-        if tag not in (XMP_TAG, IPTC_TAG):
-            kept[tag] = value
-    details = exif.get_ifd(DETAILS)
-    if details:
-        kept.get_ifd(DETAILS).update(details)
-    return kept.tobytes() if len(kept) else b""
 
 
 __all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "Photograph", "photograph_size", "read_photograph"]

@@ -8,9 +8,9 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from inference.photo_files import DESCRIPTIVE_TAGS, IPTC_TAG, XMP_TAG, Photograph
+from inference.photo_files import Photograph
+from inference.tiff_tags import DESCRIPTIVE_TAGS, EXIF_IFD, GPS_IFD, INTEROPERABILITY, IPTC_TAG, XMP_TAG
 
-EXIF_IFD, GPS_IFD, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 # Tags that point at a directory of EXIF data, by tifffile's names.
 EXIF_POINTERS = {EXIF_IFD: "ExifTag", GPS_IFD: "GPSTag"}
 UNDEFINED = 7  # TIFF data type of bytes without a meaning

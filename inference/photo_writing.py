@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from inference.photo_files import IPTC_TAG, XMP_TAG, Photograph
+from inference.photo_files import Photograph
 from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail
-from inference.photo_tiff import EXIF_IFD, INTEROPERABILITY, encoded_tiff
+from inference.photo_tiff import encoded_tiff
+from inference.tiff_tags import EXIF_IFD, INTEROPERABILITY, IPTC_TAG, XMP_TAG
 from utils.errors import InputError
 from utils.files import write_atomically
 

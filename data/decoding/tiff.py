@@ -9,10 +9,11 @@ from data.decoding.structure import Content, Structure, Unreadable
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 259, 262, 274
 OFFSETS, SAMPLES, ROWS, COUNTS, PLANAR, EXTRA, FORMAT = 273, 277, 278, 279, 284, 338, 339
-TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, XMP = 322, 323, 324, 325, 700
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
+XMP, IPTC = TEXTS = 700, 33723  # bytes, though some programs declare them as 32-bit integers
 COLOUR_MAP, JPEG_TABLES = 320, 347
 DEFAULTS = {BITS: (1,), COMPRESSION: (1,), SAMPLES: (1,), PLANAR: (1,), EXTRA: (), FORMAT: (1,), ORIENTATION: (1,)}
-NEEDED = {WIDTH, HEIGHT, PHOTOMETRIC, OFFSETS, ROWS, COUNTS, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, XMP}
+NEEDED = {WIDTH, HEIGHT, PHOTOMETRIC, OFFSETS, ROWS, COUNTS, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, *TEXTS}
 NEEDED |= {COLOUR_MAP, JPEG_TABLES}
 INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # types: BYTE, SHORT, LONG, UNDEFINED, LONG8
 BIG_ENDIAN_BIG = b"MM\0+"
@@ -77,6 +78,8 @@ def _directory(content: Content, position: int, order: str, big: bool) -> tuple[
             continue
         format = f"{order}{count}{INTEGERS[kind]}"
         place, extent = start + length - inline, count * struct.calcsize(INTEGERS[kind])
+        if extent > len(content) and tag in TEXTS:
+            continue
         if extent > len(content):
             raise Unreadable(f"not a readable image: a TIFF tag of {count} values")
         if extent <= inline:
@@ -88,9 +91,9 @@ def _directory(content: Content, position: int, order: str, big: bool) -> tuple[
             at = position + size + place
             tags["upright"] = at, struct.pack(format, 1)
         if len(values) == extent and count:
-            tags[tag] = struct.unpack(format, values)
+            tags[tag] = values if tag in TEXTS else struct.unpack(format, values)
             found.add(tag)
-        elif tag != XMP:
+        elif tag not in TEXTS:
             raise Unreadable("the image is truncated or damaged (its TIFF directory is incomplete)")
     tags["found"] = found
     end = table[number * length :]

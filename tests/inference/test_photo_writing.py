@@ -93,7 +93,9 @@ def hostile_files(root: Path) -> dict[str, str]:
     for name, tag, lost in (
         ("utf8", (270, "s", len(text[0]) + 1, text[0] + b"\0", True), ""),
         ("latin1", (270, "s", len(text[1]) + 1, text[1] + b"\0", True), ""),
-        ("iptc", (IPTC, "I", 1, 0x0005021C, True), ""),
+        ("iptc", (IPTC, "I", 3, (0x0005021C, 0x7A616805, 0x00000065), True), ""),
+        ("numbers", (305, "d", 2, (1.0, float("nan")), True), "TIFF tag 305"),
+        ("fraction", (306, "2I", 1, (0, 0), True), "TIFF tag 306"),
         ("number", (270, "H", 1, 7, True), "TIFF tag 270"),
         ("profile_of_a_number", (34675, "I", 1, 7, True), "ICC profile"),
         ("signed", (IPTC, "i", 2, (-1, -2), True), f"TIFF tag {IPTC}"),
@@ -131,7 +133,7 @@ def test_metadata_that_cannot_be_written_are_named_and_the_image_is_written(smal
     with Image.open(tmp_path / "again" / "utf8.tif") as image:
         assert image.tag_v2[270].encode("latin-1").decode() == "hällo \u4e2d\u6587"
     with Image.open(tmp_path / "again" / "iptc.tif") as image:
-        assert image.tag_v2[IPTC] == b"\x1c\x02\x05\0"
+        assert image.tag_v2[IPTC] == b"\x1c\x02\x05\0\5haze\0\0\0"
     with Image.open(tmp_path / "again" / "text.png") as image:
         assert (image.text["Title"], image.text["Title"].lang) == ("\u4e2d\u6587", "zh")
     with Image.open(tmp_path / "again" / "big.webp") as image:
@@ -276,7 +278,7 @@ def write_tiff(path: Path, pixels: np.ndarray, has: set[str]) -> None:
         for tag, text in DESCRIPTION.items():
             tags.append((tag, "s", 0, text.encode("latin-1") + b"\0", True))
     if IPTC_ROW in has:
-        tags.append((IPTC, "I", 1, 0x0005021C, True))
+        tags.append((IPTC, "I", 2, (0x0005021C, 5), True))
     if XMP_ROW in has:
         tags.append((700, "B", len(XMP % b"here"), XMP % b"here", True))
     grey = pixels.ndim == 2 or pixels.shape[2] == 2
@@ -322,7 +324,7 @@ def found_in(path: Path) -> set[str]:
             TEXTS: (texts.get("Author"), texts.get("Title")) == ("Grüße", "\u4e2d\u6587"),
             COLOUR_CHUNKS: png_colour_chunks(content) == chunks,
             TAGS: format == "TIFF" and all(image.tag_v2.get(tag) == text for tag, text in DESCRIPTION.items()),
-            IPTC_ROW: format == "TIFF" and image.tag_v2.get(IPTC) == b"\x1c\x02\x05\0",
+            IPTC_ROW: format == "TIFF" and image.tag_v2.get(IPTC) == b"\x1c\x02\x05\0\5\0\0\0",
         }
     found = {row for row, holds_here in holds.items() if holds_here}
     assert THUMBNAIL not in content
@@ -334,11 +336,7 @@ def properties(suffix: str, rng: random.Random) -> set[str]:
     """Properties that a file of this format can have, at random."""
     kept = [row for row, answer in TABLE[FORMATS[suffix]].items() if answer]
     has = {row for row in kept if rng.random() < 0.6}
-    if HAS_ALPHA in has and (suffix == ".bmp" or (suffix == ".tif" and DEPTH in has)):
-        has -= {AS_GREY}  # cannot be read
-    if EXIF in has and suffix == ".tif":
-        has |= {TAGS}
-    return has
+    return has - {AS_GREY} if HAS_ALPHA in has and suffix == ".bmp" else has
 
 
 @pytest.fixture(scope="module")
