@@ -1,5 +1,6 @@
 """Parts of image files that Pillow does not expose: a PNG's colour chunks, a WebP's compression, EXIF thumbnails."""
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ PNG_COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 EXIF_HEADER = b"Exif\0\0"
 # Tags of a thumbnail's offset and length (EXIF 2.3, section 4.5.5): compressed as JPEG, and uncompressed in one strip.
 THUMBNAIL_TAGS = ((0x0201, 0x0202), (0x0111, 0x0117))
+XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails>.*?</\1:Thumbnails>\s*", re.DOTALL)
 
 
 def png_colour_chunks(content: bytes) -> dict[bytes, bytes]:
@@ -79,6 +81,11 @@ def without_thumbnail(exif: bytes) -> bytes:
     except struct.error:
         return exif
     return bytes(block)
+
+
+def without_xmp_thumbnails(xmp: bytes) -> bytes:
+    """An XMP packet without the property xmp:Thumbnails (XMP specification, part 1, section 8.4)."""
+    return XMP_THUMBNAILS.sub(b"", xmp)
 
 
 def _next_directory(exif: bytes, directory: int, order: str) -> int:

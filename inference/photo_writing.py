@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from inference.photo_files import Photograph
-from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail
+from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail, without_xmp_thumbnails
 from inference.photo_tiff import encoded_tiff
 from inference.tiff_tags import EXIF_IFD, INTEROPERABILITY, IPTC_TAG, XMP_TAG
 from utils.errors import InputError
@@ -140,7 +140,7 @@ def _pieces(photograph: Photograph) -> Iterator[tuple[tuple[str, Any], Any]]:
     if exif:
         yield ("exif", None), exif
     if photograph.xmp:
-        yield ("xmp", None), photograph.xmp
+        yield ("xmp", None), without_xmp_thumbnails(photograph.xmp)
     if any(more.get("dpi", ())):  # zero means unknown
         yield ("dpi", None), more["dpi"]
     for key, value in more.get("text", {}).items():

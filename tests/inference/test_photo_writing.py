@@ -366,6 +366,41 @@ def test_each_format_keeps_what_the_table_says(generated):
         assert found == expected, (name, wanted)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+def test_no_thumbnail_shows_the_image_before_it_was_restored(small_weights, tmp_path, suffix):
+    """EXIF thumbnails, compressed and uncompressed, in either byte order, and those of XMP."""
+    (tmp_path / "in").mkdir()
+    small = b"9j4AAQSkZJRg"
+    xmp = XMP % (b"<xmp:Thumbnails><rdf:Alt>%s</rdf:Alt></xmp:Thumbnails><b/>" % small)
+    for order in "<>":
+        for number, tags in enumerate([(0x0201, 0x0202), (0x0111, 0x0117)]):
+            block = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+            block += struct.pack(f"{order}HHHI4sI", 1, ARTIST, 2, 4, b"abc\0", 26)
+            block += struct.pack(f"{order}H", 2)
+            for tag, value in zip(tags, (56, len(THUMBNAIL)), strict=True):
+                block += struct.pack(f"{order}HHII", tag, 4, 1, value)
+            block += bytes(4) + THUMBNAIL
+            name = f"{number}{'II' if order == '<' else 'MM'}.{suffix}"
+            kind = "WEBP" if suffix == "tif" else FORMATS[f".{suffix}"]  # Pillow writes no EXIF block into a TIFF
+            options = {"exif": b"Exif\0\0" + block, "xmp": xmp}
+            if kind == "PNG":
+                options["pnginfo"] = info = PngImagePlugin.PngInfo()
+                info.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode())
+            saved(tmp_path / "in" / name, COLOUR, kind, **options)
+            assert THUMBNAIL in (tmp_path / "in" / name).read_bytes()
+    result = restore(small_weights, tmp_path / "in", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    for path in (tmp_path / "out").glob("[!.]*"):
+        content = path.read_bytes()
+        assert THUMBNAIL not in content
+        assert small not in content
+        with Image.open(path) as image:
+            assert image.info["xmp"] == XMP % b"<b/>"
+            image.load()
+            assert image.getexif()[ARTIST] == "abc"
+            assert len(image.getexif().get_ifd(1)) == 0  # IFD1
+
+
 def test_a_webp_stays_lossless_or_lossy_whatever_its_profile_contains(small_weights, tmp_path):
     (tmp_path / "in").mkdir()
     for lossless in (False, True):
