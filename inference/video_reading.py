@@ -1,6 +1,7 @@
 """Read videos: their frames with exact timestamps, and what describes the stream."""
 
 import contextlib
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ class VideoReader:
         last = expected = None  # timestamps of the last frame and of the next
         delay = None  # AVI stores only the order of decoding: how long after it the first frame is shown
         step = max(1, round(1 / (self.rate * self.stream.time_base)))
+        tick = math.ceil(Fraction(1, 1000) / self.stream.time_base)  # Matroska counts milliseconds
         for image in self._images():
             known = (image.pts, image.dts, expected)
             if self.container.format.name == "avi":
@@ -166,7 +168,8 @@ class VideoReader:
                 known = (None if image.dts is None else image.dts - delay, expected)
             pts = next((time for time in known if time is not None), 0)
             if last is not None and pts <= last:
-                pts, moved = last + 1, moved + 1
+                # Two frames at one time, or a file of several, whose times start again.
+                pts, moved = (expected if last - pts > 2 * step else last + tick), moved + 1
             duration = image.duration or step
             last, expected = pts, pts + duration
             yield Frame(image, pts, duration)

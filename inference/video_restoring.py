@@ -1,6 +1,7 @@
 """Restore a video: decoding, the network and encoding at the same time, frame by frame."""
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from inference.video_segments import Segments
 from inference.video_writing import MUXERS, encode, join
 from utils.errors import InputError
 
-AHEAD = 3  # frames that wait for the network, and for the encoder
+AHEAD = 2  # frames that wait for the network, and for the encoder
 
 # Called with each frame that is restored, float32 (H, W, 3) in [0, 1], and its index; returns the restored one.
 # The frames that a stopped job has restored already come as None, and the result is not used.
@@ -51,7 +52,7 @@ def restore_video(
     """
     status = source.stat()
     settings = {**settings, "crf": crf, "source": [str(source.absolute()), status.st_size, status.st_mtime_ns]}
-    folder = target.with_name(f".{target.name[:200]}.parts")
+    folder = target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:200])}.parts")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with VideoReader(source) as video:
