@@ -161,10 +161,10 @@ def test_a_best_checkpoint_needs_only_its_weights(trained, tmp_path):
     torch.save({key: best[key] for key in ("model", "model_config")}, tmp_path / "best.pt")
     pair = ["--input", root / "test" / "hazy", "--target", root / "test" / "gt", "--output", tmp_path / "out"]
     assert run_script("test.py", "--weights", tmp_path / "best.pt", *pair).returncode == 0
-    scores = (tmp_path / "out" / "per_image.csv").read_text()
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["hazy"]["restored"]
     torch.save({"model": best["model"]}, tmp_path / "best.pt")  # names and shapes say which network it is
     assert run_script("test.py", "--weights", tmp_path / "best.pt", *pair).returncode == 0
-    assert (tmp_path / "out" / "per_image.csv").read_text() == scores
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"]["hazy"]["restored"] == scores
     first = next(iter(best["model"]))
     torch.save({"model": {name: value for name, value in best["model"].items() if name != first}}, tmp_path / "best.pt")
     for script in ("test.py", "-m models.convert"):
