@@ -95,7 +95,9 @@ def _restore_frames(video: VideoReader, segments: Segments, restore: Restore) ->
 
     with ThreadPoolExecutor(1) as encoder, contextlib.closing(ahead(decoded(), AHEAD)) as frames:
         pending: deque[Future[None]] = deque()
+        count = 0
         for index, (frame, rgb) in enumerate(frames):
+            count += 1
             restored = restore(rgb, index)
             if rgb is None:
                 continue
@@ -104,6 +106,9 @@ def _restore_frames(video: VideoReader, segments: Segments, restore: Restore) ->
             pending.append(encoder.submit(keep, restored, frame))
         for future in pending:
             future.result()
+    if segments.count != count:  # decoding a damaged video need not repeat
+        segments.remove()
+        raise InputError(f"{video.path}: {count} frames read, but {known} restored earlier; run the same command again")
 
 
 def compare_videos(source: Path, restored: Path, target: Path, crf: int, poll: Callable[[], None]) -> None:
