@@ -17,7 +17,7 @@ def parse_avif(content: Content) -> Structure:
     meta = next((content[start:end] for kind, start, end in list(_boxes(content)) if kind == b"meta"), b"")
     try:
         structure = of_pillow(content, "AVIF")
-    except SyntaxError:  # perhaps only because of EXIF data: once more without them
+    except Exception:  # perhaps only because of EXIF data: once more without them
         hidden = without_exif(content[:])
         structure = of_pillow(hidden, "AVIF")
         structure.notes.append("damaged EXIF data are not kept")

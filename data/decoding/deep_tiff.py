@@ -14,7 +14,6 @@ from data.decoding.structure import Structure, Unreadable
 LZW = 5
 logging.getLogger("tifffile").propagate = False  # damage is reported by what it raises
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined", 5: "complex", 6: "complex"}
 
 
 def decode_tiff(content: bytes, structure: Structure) -> tuple[np.ndarray, np.ndarray | None]:
@@ -25,10 +24,6 @@ def decode_tiff(content: bytes, structure: Structure) -> tuple[np.ndarray, np.nd
     """
     tags = structure.parts["tags"]
     samples, photometric = tags[tiff.SAMPLES][0], tags.get(tiff.PHOTOMETRIC, (tiff.MIN_IS_BLACK,))[0]
-    kinds = {FORMATS.get(kind, "unknown") for kind in tags[tiff.FORMAT]}
-    if set(tags[tiff.BITS]) not in ({8}, {16}) or kinds != {"unsigned"}:
-        found = " and ".join(str(bits) for bits in sorted(set(tags[tiff.BITS])))
-        raise Unreadable(f"{found} bits per channel, {', '.join(sorted(kinds))}; expected 8 or 16, unsigned")
     if photometric not in (tiff.MIN_IS_WHITE, tiff.MIN_IS_BLACK, tiff.RGB):
         raise Unreadable(
             f"TIFF of {structure.bits} bits with photometric interpretation {photometric}; expected greyscale or RGB"

@@ -9,7 +9,8 @@ from data.decoding.structure import Content, Structure, Unreadable
 # Within entropy-coded data, FF 00 stands for the byte FF, and FF D0 to FF D7 restart the decoder: neither ends a scan.
 MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG and DAC
-SEQUENTIAL = {0xC0, 0xC1}
+SEQUENTIAL, PROGRESSIVE = {0xC0, 0xC1}, 0xC2
+COEFFICIENTS = 64  # of a block
 END, SCAN, WITHOUT_CONTENT = 0xD9, 0xDA, {0x01, 0xD8}
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 WINDOW = 2**18  # bytes searched at once
@@ -26,7 +27,7 @@ PAGES_TAG = 0xB001  # of the index of a multi-picture file (CIPA DC-007)
 
 def parse(content: Content) -> Structure:
     """Follow the segments to the end marker of the first image; what comes after it is not looked at."""
-    position, scans, frame, segments = 2, 0, None, []
+    position, scans, frame, segments, finished = 2, 0, None, [], set()
     while True:
         code, position = _next_marker(content, position)
         if code is None or code == END:
@@ -47,6 +48,7 @@ def parse(content: Content) -> Structure:
             if frame[0] in SEQUENTIAL and body[0] == frame[1][5] and b"\xff\xd9" in content[_tail(content, position) :]:
                 code = END  # one scan: any marker after its start ends the image
                 break
+            finished |= _finished(body)
             if scans > MAX_SCANS:
                 raise Unreadable(f"more than {MAX_SCANS} JPEG scans: save the image again")
         elif code == 0xE1 or code == 0xE2 or code == 0xE0:
@@ -55,9 +57,20 @@ def parse(content: Content) -> Structure:
         raise Unreadable("not a readable image: a JPEG without a frame header")
     structure = _structure(frame[1], segments)
     structure.truncated = code != END or scans == 0
+    if frame[0] == PROGRESSIVE and len(finished) < COEFFICIENTS * frame[1][5]:
+        structure.truncated = True  # the last scans are missing, only a coarse version is there
     if scans > max(SURE_SCANS, MAX_WORK / (structure.width * structure.height)):
         raise Unreadable(f"{scans} JPEG scans of {structure.width}x{structure.height} pixels: save the image again")
     return structure
+
+
+def _finished(scan: bytes) -> set[tuple[int, int]]:
+    """The coefficients that a progressive scan brings to their last bit, as (component, number)."""
+    count = scan[0]
+    first, last, bits = scan[1 + 2 * count : 4 + 2 * count]
+    if bits & 15:  # less significant bits follow in other scans
+        return set()
+    return {(scan[1 + 2 * index], number) for index in range(count) for number in range(first, last + 1)}
 
 
 def _structure(frame: bytes, segments: list[tuple[int, bytes]]) -> Structure:

@@ -37,15 +37,19 @@ def parse_webp(content: Content) -> Structure:
     if end > len(content):
         raise Unreadable(TRUNCATED)
     chunks: dict[bytes, bytes] = {}
-    position = 12
+    position, frames = 12, 0
     for _ in range(MAX_CHUNKS):
         if position + 8 > end:
             break
         kind, size = struct.unpack("<4sI", content[position : position + 8])
         if kind in (b"EXIF", b"XMP ", b"ICCP"):
             chunks.setdefault(kind, content[position + 8 : position + 8 + size])
+        elif kind in (b"VP8X", b"VP8 ", b"VP8L"):
+            chunks.setdefault(kind, content[position + 8 : position + 18])
+        frames += kind == b"ANMF"
         position += 8 + size + size % 2
-    structure = of_pillow(content, "WEBP")
+    structure = _webp_header(chunks)
+    structure.pages = max(1, frames)
     structure.parts["info"] = {"icc_profile": chunks.get(b"ICCP")}
     structure.xmp = chunks.get(b"XMP ", b"")
     structure.exif = without_prefix(chunks.get(b"EXIF", b""))
@@ -53,6 +57,20 @@ def parse_webp(content: Content) -> Structure:
         structure.notes.append("damaged EXIF data are not kept")
     structure.orientation = orientation_of(structure.exif, structure.xmp)
     return structure
+
+
+def _webp_header(chunks: dict[bytes, bytes]) -> Structure:
+    """Size and alpha from the header of the extended format, or from that of the only frame."""
+    if head := chunks.get(b"VP8X"):
+        size = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (4, 7))
+        return Structure("WEBP", *size, "RGBA" if head[0] & 0x10 else "RGB")
+    if head := chunks.get(b"VP8L"):
+        bits = int.from_bytes(head[1:5], "little")
+        return Structure("WEBP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, "RGBA" if bits >> 28 & 1 else "RGB")
+    head = chunks.get(b"VP8 ", b"")
+    if len(head) < 10:
+        raise Unreadable("not a readable image: a WebP without pixels")
+    return Structure("WEBP", *(int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (6, 8)), "RGB")
 
 
 def parse_gif(content: Content) -> Structure:

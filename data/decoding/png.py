@@ -11,13 +11,13 @@ from data.decoding.structure import Content, Structure, Unreadable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 1_000_000  # an image of 3 GB in chunks of 8 kB, as libpng writes them, has 400,000
-MAX_METADATA = 2**24  # bytes of one text or profile after decompression, and of all together four times that
+MAX_METADATA, MAX_TEXTS = 2**24, 2**26  # bytes of one text or profile after decompression, and of all texts
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types (section 11.2.1)
 MODES = {GREY: "L", RGB: "RGB", PALETTE: "P", GREY_ALPHA: "LA", RGBA: "RGBA"}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGBA: (8, 16)}
 PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # all that a decoder needs
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-COLOUR = (b"cICP", b"sRGB", b"gAMA", b"cHRM")  # what the values mean, besides the ICC profile (section 11.3.2)
+# What the values mean, besides the ICC profile (section 11.3.2): chunks and their lengths.
 COLOUR_LENGTHS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 XMP_KEY, EXIF_KEY = "XML:com.adobe.xmp", "Raw profile type exif"
 
@@ -105,22 +105,29 @@ def transparent_colour(content: bytes, structure: Structure) -> tuple[int, ...] 
 
 
 def _find_orientation(content: Content, structure: Structure) -> None:
-    """Set EXIF, XMP and orientation, from chunks before or after the pixels."""
+    """Set EXIF, XMP and orientation, from the first chunk of each kind, before or after the pixels."""
+    seen = set()
     for chunk in structure.parts["chunks"]:
-        is_exif = chunk.kind == b"eXIf"
-        body = content[chunk.start : chunk.start + min(chunk.length, 64)] if chunk.kind in TEXTS else b""
-        keyword = body.partition(b"\0")[0].decode("latin-1")
-        if not (is_exif or keyword in (XMP_KEY, EXIF_KEY)) or not is_sound(content, chunk):
+        if chunk.kind == b"eXIf":
+            key = "eXIf"
+        elif chunk.kind in TEXTS:
+            key = content[chunk.start : chunk.start + min(chunk.length, 64)].partition(b"\0")[0].decode("latin-1")
+        else:
             continue
+        if key not in ("eXIf", XMP_KEY, EXIF_KEY) or key in seen or not is_sound(content, chunk):
+            continue
+        seen.add(key)
         body = content[chunk.start : chunk.start + chunk.length]
-        if is_exif and not structure.exif:
+        if key == "eXIf":
             structure.exif = without_prefix(body)
             if not structure.exif:
                 structure.notes.append("damaged EXIF data are not kept")
-        elif keyword == XMP_KEY and not structure.xmp:
-            structure.xmp = (_text(chunk.kind, body) or ("", ""))[1].encode()
-        elif keyword == EXIF_KEY and not structure.exif:
-            structure.exif = without_prefix(_raw_profile((_text(chunk.kind, body) or ("", ""))[1]))
+            continue
+        _, text = _text(chunk.kind, body) or ("", "")
+        if key == XMP_KEY:
+            structure.xmp = text.encode()
+        elif not structure.exif:
+            structure.exif = without_prefix(_raw_profile(text))
     structure.orientation = orientation_of(structure.exif, structure.xmp)
 
 
@@ -135,34 +142,32 @@ def metadata(content: bytes, structure: Structure) -> dict[str, Any]:
         kind, body = chunk.kind, content[chunk.start : chunk.start + chunk.length]
         if kind in PIXELS:
             continue
-        if not is_sound(content, chunk):
-            dropped.add(kind)
-        elif kind in TEXTS:
-            text = _text(kind, body)
-            total += len(text[1]) if text else 0
-            if text is None or total > 4 * MAX_METADATA:
-                dropped.add(kind)
-            else:
+        kept = is_sound(content, chunk)
+        if kept and kind in TEXTS:
+            text = _text(kind, body) if total <= MAX_TEXTS else None
+            total += len(text[1]) if text else MAX_METADATA
+            kept = text is not None
+            if text is not None:
                 found["text"].setdefault(*text)
-        elif kind == b"iCCP":
-            profile = _inflated(body.partition(b"\0")[2][1:])
-            if profile is None or profile[36:40] != b"acsp":
-                dropped.add(kind)
-            else:
-                found["icc"] = profile
-        elif kind == b"pHYs" and chunk.length == 9 and body[8] == 1:
+        elif kept and kind == b"iCCP":
+            profile = _inflated(body.partition(b"\0")[2][1:]) if "icc" not in found else None
+            found["icc"] = profile
+            kept = profile is not None and profile[36:40] == b"acsp"
+        elif kept and kind == b"pHYs" and chunk.length == 9 and body[8] == 1:
             dpi = tuple(int.from_bytes(body[at : at + 4]) * 0.0254 for at in (0, 4))
             if all(dpi):
                 found["dpi"] = dpi
-        elif kind in COLOUR:
-            if chunk.length == COLOUR_LENGTHS[kind] and body != bytes(4):
+        elif kept and kind in COLOUR_LENGTHS:
+            kept = chunk.length == COLOUR_LENGTHS[kind] and body != bytes(4)
+            if kept:
                 found["png_colour"].setdefault(kind, body)
-            else:
-                dropped.add(kind)
+        if not kept:
+            dropped.add(kind)
+            if kind == b"iCCP":
+                found["icc"] = None
     if dropped:
-        structure.notes.append(
-            f"damaged or too large metadata are not kept (PNG {b', '.join(sorted(dropped)).decode()})"
-        )
+        kinds = b", ".join(sorted(dropped)).decode()
+        structure.notes.append(f"damaged or too large metadata are not kept (PNG {kinds})")
     return found
 
 

@@ -17,10 +17,12 @@ NEEDED = {WIDTH, HEIGHT, PHOTOMETRIC, OFFSETS, ROWS, COUNTS, TILE_WIDTH, TILE_HE
 NEEDED |= {COLOUR_MAP, JPEG_TABLES}
 INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # types: BYTE, SHORT, LONG, UNDEFINED, LONG8
 BIG_ENDIAN_BIG = b"MM\0+"
-MAX_ENTRIES, MAX_PAGES = 4096, 100
+MAX_ENTRIES, MAX_PAGES, MAX_SAMPLES = 4096, 100, 8
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 MODES = {MIN_IS_WHITE: "L", MIN_IS_BLACK: "L", RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "RGB"}
+DEPTHS = ({1}, {2}, {4}, {8}, {16})
+FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined", 5: "complex", 6: "complex"}
 ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha among the extra samples
 
 
@@ -35,8 +37,12 @@ def parse(content: Content) -> Structure:
         samples, photometric = tags[SAMPLES][0], tags.get(PHOTOMETRIC, (MIN_IS_BLACK,))[0]
     except (KeyError, IndexError, ValueError):
         raise Unreadable("not a readable image: a TIFF without a size") from None
-    if not width or not height or not 1 <= samples <= 4096:
-        raise Unreadable("not a readable image: a TIFF without pixels")
+    if not width or not height or not 1 <= samples <= MAX_SAMPLES:
+        raise Unreadable(f"not a readable image: a TIFF of {width}x{height} pixels and {samples} channels")
+    kinds = {FORMATS.get(kind, "unknown") for kind in tags[FORMAT]}
+    if set(tags[BITS]) not in DEPTHS or kinds != {"unsigned"}:
+        found = " and ".join(str(bits) for bits in sorted(set(tags[BITS])))
+        raise Unreadable(f"{found} bits per channel, {', '.join(sorted(kinds))}; expected 8 or 16, unsigned")
     structure = Structure("TIFF", width, height, _mode(photometric, tags), bits, parts={"tags": tags})
     structure.truncated = not _all_pixels(len(content), tags, width, height)
     structure.xmp = bytes(tags.get(XMP, ()))
