@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import runpy
 import signal
 import subprocess
@@ -412,6 +413,17 @@ def kill_when(command: dict, text: str) -> None:
                 process.kill()
                 return
     raise AssertionError(f"the script never said {text!r}")
+
+
+@contextlib.contextmanager
+def disk_full(most: int) -> Iterator[None]:
+    """A limit on the length of files, in bytes, fails as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def weights_of(output: Path, name: str = "last.pt") -> dict:

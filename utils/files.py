@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows, where leftovers of killed processes stay
     fcntl = None
 
-_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.part(\.\w+)?", re.DOTALL)
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 
 _swept: set[Path] = set()  # folders in which this process has looked for leftovers
 
@@ -31,7 +31,7 @@ def write_atomically(path: Path, content: bytes | str, sync: bool = False) -> No
 
 
 @contextlib.contextmanager
-def replacing(path: Path, suffix: str = "", sync: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces ``path`` when the block ends without an error, and is removed otherwise.
 
     The temporary file lies in the same folder, which is created if it is missing. Its name is random and it is opened
@@ -41,7 +41,6 @@ def replacing(path: Path, suffix: str = "", sync: bool = False) -> Iterator[Bina
 
     Args:
         path: the file to write.
-        suffix: of the temporary file, for programs that open it by ``name`` and derive the format from it.
         sync: flush the file and its folder to disk, so that a power cut loses neither the old nor the new content.
 
     Raises:
@@ -52,7 +51,7 @@ def replacing(path: Path, suffix: str = "", sync: bool = False) -> Iterator[Bina
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
-        temporary = path.with_name(f".{_shortened(path.name)}.{os.urandom(8).hex()}.part{suffix}")
+        temporary = path.with_name(f".{_shortened(path.name)}.{os.urandom(8).hex()}.part")
         unfinished.add(temporary)
         file = _new_file(temporary)
         with open(os.dup(file.fileno()), "wb"):  # keeps it locked until it is renamed

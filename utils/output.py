@@ -92,10 +92,7 @@ def _take(descriptor: int, lock: Path, script: str) -> bool:
         if holder:
             note = f"{lock.parent}: taken over from {script}, {_described(holder)}, which was killed"
             print(f"note: {printable(note)}", file=sys.stderr)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        own = {"process": os.getpid(), "host": socket.gethostname(), "started": now}
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(own).encode())
+        _write(descriptor, lock)
         taken = True
     finally:
         if not taken:
@@ -128,6 +125,17 @@ def _read(descriptor: int) -> dict[str, Any]:
         return dict(json.loads(content)) if content else {}
     except (ValueError, TypeError):
         return {"process": "unknown"}
+
+
+def _write(descriptor: int, lock: Path) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    own = {"process": os.getpid(), "host": socket.gethostname(), "started": now}
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(own).encode())
+    except OSError as error:  # a full disk
+        lock.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(lock)) from None
 
 
 def _described(holder: dict[str, Any]) -> str:

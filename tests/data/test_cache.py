@@ -2,13 +2,12 @@
 
 import io
 import os
-import resource
 import shutil
 
 import numpy as np
 import pytest
 from album import CHELSEA
-from conftest import assert_same_batches, batches
+from conftest import assert_same_batches, batches, disk_full
 
 from data.cache import DecodedCache
 from data.images import read_image, write_image
@@ -126,17 +125,13 @@ def test_a_cache_that_is_deleted_is_made_anew(tmp_path, capfd):
 
 
 def test_when_a_file_cannot_be_written_one_warning_says_so_and_loading_goes_on(tmp_path, capfd):
-    """A limit on the length of files stands for the full disk: a write fails in the middle of an image."""
+    """A write fails in the middle of an image."""
     for number in range(8):
         write_image(tmp_path / "clean" / f"{number}.png", CHELSEA)
     pairs = find_clean(tmp_path / "clean")
     expected = batches(pairs)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (CHELSEA.nbytes // 2, limits[1]))
-    try:
+    with disk_full(CHELSEA.nbytes // 2):
         found = batches(pairs, cache=tmp_path / "cache", workers=3)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert_same_batches(found, expected)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"data.cache: {tmp_path / 'cache'}: ")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import assert_refused, run_script
+from conftest import assert_refused, disk_full, run_script
 
 from inference.export import CHECKED_SIZES, TOLERANCE, largest_deviation
 from models import load_model
@@ -67,6 +67,11 @@ def test_exported_program_takes_any_batch_and_size(small_weights, tmp_path):
     sizes = ((1, 64, 64), (3, 160, 96))
     assert largest_difference(load_model(small_weights), lambda x: network(x).numpy(), *sizes) < 1e-4
     assert_refused(run_script("-m inference.export", *arguments, tmp_path / "small.zip"), "small.zip", ".pt2")
+    before = path.read_bytes()
+    with disk_full(len(before) // 2):
+        assert_refused(run_script("-m inference.export", *arguments, path), path, "File too large")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.extra
@@ -82,6 +87,11 @@ def test_onnx_runs_elsewhere_within_1e_4(small_weights, tmp_path, name):
     result = run_script("-m inference.export", "--weights", weights, "--format", "onnx", "--output", path)
     assert result.returncode == 0, result.stderr
     assert [file.name for file in tmp_path.glob("*.onnx*")] == [path.name]
+    before = path.read_bytes()
+    with disk_full(len(before) // 2):
+        again = run_script("-m inference.export", "--weights", weights, "--format", "onnx", "--output", path)
+    assert_refused(again, path, "File too large")
+    assert path.read_bytes() == before
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (entry,), (exit,) = session.get_inputs(), session.get_outputs()
     assert (entry.name, exit.name) == ("image", "restored")

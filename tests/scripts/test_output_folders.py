@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import assert_refused, command_of, run_script, tiny_arguments, tiny_training, train_tiny
+from conftest import assert_refused, command_of, disk_full, run_script, tiny_arguments, tiny_training, train_tiny
 
 from utils import output as output_module
 from utils.errors import InputError
@@ -107,6 +107,14 @@ def test_a_refused_script_leaves_no_folder(tmp_path, reside):
     for output in (tmp_path / "out", tmp_path / "a" / "b"):
         assert_refused(train_tiny(reside / "nowhere", output), "nowhere")
     assert [path.name for path in tmp_path.iterdir()] == ["reside"]
+
+
+def test_a_full_disk_leaves_no_lock(tmp_path):
+    lock = tmp_path / "out" / ".test.lock"
+    with disk_full(0), pytest.raises(OSError, match="File too large") as error, claimed(lock.parent, "test.py"):
+        pass
+    assert error.value.filename == str(lock)
+    assert not list(tmp_path.iterdir())
 
 
 LINKS = {
