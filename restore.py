@@ -62,13 +62,13 @@ def restore(args: Namespace, jobs: list[Job]) -> int:
     )
     session = Session(restorer, options, manifest, pending)
     if not session.run(pending):
-        print(f"stopped; run the same command again to continue {args.output}")
+        print(printable(f"stopped; run the same command again to continue {args.output}"))
         return STOPPED
 
     skipped = len(jobs) - session.restored - session.failed
     counts = f"{session.restored} restored, {skipped} skipped, {session.failed} failed"
     added = f", {session.compared} missing comparison(s) added" if session.compared else ""
-    print(f"{counts}{added}; written to {args.output}")
+    print(printable(f"{counts}{added}; written to {args.output}"))
     return 2 if session.failed else 0
 
 

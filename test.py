@@ -33,7 +33,7 @@ from data.sets import pairs_of_sets, subset_positions
 from evaluation.cost import count_gmacs
 from evaluation.perceptual import load_lpips
 from evaluation.results import average, has_score, results_of, write_scores
-from evaluation.scoring import Failure, Score, report_failures, score_images, scored_and_failed
+from evaluation.scoring import Failure, Score, report_failures, score_images, scored_and_failed, why_none
 from evaluation.sheets import comparison_sheet
 from evaluation.tables import write_tables
 from models import load_model
@@ -41,7 +41,7 @@ from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
 from utils.config import DataConfig, TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
-from utils.errors import InputError, run_script
+from utils.errors import InputError, escaped, printable, run_script
 from utils.files import check_inside, write_atomically
 from utils.output import claimed
 from utils.precision import Precision, supported
@@ -148,7 +148,7 @@ def score(
         compared_every = -(-len(share) // COMPARED_PER_SET)
         loader = evaluation_loader(share, sets.workers)
         scored = score_images(model, loader, sets.parts[name].protocol, group.device, lpips, **options)
-        for result, *images in progress_bar(group, scored, desc=name, total=len(share), leave=False):
+        for result, *images in progress_bar(group, scored, desc=printable(name), total=len(share), leave=False):
             if restored_files and isinstance(result, Score):
                 input, restored, target = (to_8bit(image[0]) for image in images)
                 write_image(restored_files[name, result.name], restored)
@@ -157,7 +157,8 @@ def score(
             own.append(result)
         results[name] = group.gather(own)
         if group.is_main:
-            report_failures(scored_and_failed(results[name])[1])
+            if has_score(results[name]):  # otherwise, report says so in one line
+                report_failures(scored_and_failed(results[name])[1])
             protocols = {name: part.protocol for name, part in sets.parts.items()}
             write_scores(args.output / "per_image.csv", results, protocols)
     return results, comparisons
@@ -166,10 +167,12 @@ def score(
 def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
     """Write metrics.json and the tables, print the table, and return the exit status."""
     unscored = [name for name, of_set in results.items() if not has_score(of_set)]
-    for name in unscored:
-        print(f"error: {name}: none of its {len(results[name])} images could be scored", file=sys.stderr)
-    if len(unscored) == len(results):
-        raise InputError(f"{output}: no image could be scored; the errors above name the files")
+    problems = [f"{name}: {why_none(results[name])}" for name in unscored]
+    nothing = InputError(problems.pop()) if len(unscored) == len(results) else None
+    for problem in problems:
+        print(f"error: {printable(problem)}", file=sys.stderr)
+    if nothing is not None:
+        raise nothing
     scored = {
         name: results_of(of_set, sets.parts[name], sets.subsets.get(name, {}))
         for name, of_set in results.items()
@@ -177,9 +180,9 @@ def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
     }
     metrics = {"sets": scored, **({"average": average(scored)} if sets.averaged and not unscored else {}), **about}
     write_atomically(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    print(write_tables(output, metrics))
+    print(escaped(write_tables(output, metrics)))
     cost = f"{about['parameters']:,} parameters, {about['gmacs_256x256']:.2f} GMACs at 256x256"
-    print(f"{cost}; {about['versions']['device']}; written to {output}")
+    print(printable(f"{cost}; {about['versions']['device']}; written to {output}"))
     return 2 if unscored or any(of_set["failed"] for of_set in scored.values()) else 0
 
 

@@ -34,7 +34,7 @@ from training.watch import Meter, TimedLoader, record_broken
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 from utils.distributed import Group, join_group, leave_group, progress_bar
-from utils.errors import InputError, run_script
+from utils.errors import InputError, printable, run_script
 from utils.output import claimed
 from utils.precision import use_deterministic_algorithms
 
@@ -68,11 +68,12 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
     run.progress.update(loaders.fingerprints)
     if group.is_main:
         if started:
-            print(f"resuming {args.output} at epoch {run.progress['epoch']}, step {run.progress['batch']}")
+            position = f"epoch {run.progress['epoch']}, step {run.progress['batch']}"
+            print(printable(f"resuming {args.output} at {position}"))
         else:
             set_aside_best(args.output)
         for change in changes:
-            print(f"from step {run.progress['step'] + 1} on: {change}")
+            print(printable(f"from step {run.progress['step'] + 1} on: {change}"))
         run.record(changes)
         run.open_curves()
 
@@ -86,7 +87,8 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
         )
     if group.is_main:
         end = f"best validation PSNR {run.progress['best_psnr']:.2f} dB, weights in {run.best}"
-        print(f"done: {end}" if finished else f"stopped; pass --resume auto to continue {args.output} at the same step")
+        stopped = f"stopped; pass --resume auto to continue {args.output} at the same step"
+        print(printable(f"done: {end}" if finished else stopped))
     return finished
 
 

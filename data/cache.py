@@ -17,6 +17,7 @@ import numpy as np
 from data.images import read_image
 from utils.files import write_atomically
 from utils.shared_memory import explained_if_full
+from utils.text_files import expand_home
 
 # Disk space in bytes that the cache leaves free: checkpoints may share the disk, and the loader's batches /dev/shm.
 RESERVE = 2**30
@@ -38,7 +39,7 @@ class DecodedCache:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = expand_home(folder)
         with explained_if_full():
             self.read_only = multiprocessing.Value("b", False)  # shared with the loader's workers, as the next
             self.damaged = multiprocessing.Value("b", False)

@@ -23,7 +23,7 @@ from data.sets import pairs_of_set, resolve_folder
 from data.survey import find_problems, image_hashes, read_headers, shared_targets
 from utils.cli import ScriptParser, config_of
 from utils.config import Config, SetConfig, TestSetConfig
-from utils.errors import InputError, listed, run_script
+from utils.errors import InputError, listed, printable, run_script
 
 # Pillow's modes other than RGB, in words.
 MODE_NAMES = {"L": "greyscale", "P": "palette", "RGBA": "RGBA", "LA": "greyscale with alpha", "1": "bilevel"}
@@ -48,13 +48,13 @@ def check(config: Config, decode: bool) -> list[str]:
     problems = []
     for title, part in sets_of(config):
         if isinstance(part, TestSetConfig) and part.optional and resolve_folder(root, part.folders) is None:
-            print(f"{title}: optional, skipped (folder not found)")
+            print(printable(f"{title}: optional, skipped (folder not found)"))
             continue
         try:
             pairs = pairs_of_set(root, part)
         except InputError as error:
             found = [str(error)]
-            print(f"{title}:")
+            print(printable(f"{title}:"))
         else:
             headers = read_headers(pairs, title)
             if decode:
@@ -62,7 +62,8 @@ def check(config: Config, decode: bool) -> list[str]:
                 headers |= {path: value for path, value in set_hashes.items() if isinstance(value, InputError)}
                 hashes |= set_hashes
             found = find_problems(pairs, headers)
-            print(f"{title}: {len(pairs):,} pairs, {len({pair.target for pair in pairs}):,} targets")
+            targets = len({pair.target for pair in pairs})
+            print(printable(f"{title}: {len(pairs):,} pairs, {targets:,} targets"))
             for line in describe(headers.values(), config.data.crop if title == "train" else None):
                 print(f"    {line}")
             if title == "train":
@@ -71,11 +72,12 @@ def check(config: Config, decode: bool) -> list[str]:
                 shared = [f"{test} is a duplicate of {twin}" for test, twin in shared_targets(training, pairs, hashes)]
                 line = listed(shared, "test target(s) also in the training set", show=3) if shared else ""
                 if part.shares_scenes:
-                    print(f"    the published training and test splits share scenes; found here: {line or 'none'}")
+                    found_here = printable(line) or "none"
+                    print(f"    the published training and test splits share scenes; found here: {found_here}")
                 elif shared:
                     found.append(line)
         for line in found:
-            print(f"    problem: {line}")
+            print(f"    problem: {printable(line)}")
         problems += [f"{title}: {line}" for line in found]
     return problems
 

@@ -11,7 +11,7 @@ from data.folders import find_below
 from data.layouts import Pair, find_clean, find_pairs
 from data.lists import select_listed
 from utils.config import SetConfig, TestSetConfig, TrainSetConfig
-from utils.errors import InputError
+from utils.errors import InputError, printable
 from utils.text_files import expand_home, read_bytes
 
 
@@ -43,7 +43,7 @@ def pairs_of_sets(root: str | Path, parts: dict[str, TestSetConfig]) -> dict[str
     found = {}
     for name, part in parts.items():
         if part.optional and resolve_folder(root, part.folders) is None:
-            print(f"skipping {name}: no {' or '.join(part.folders)} in {root}")
+            print(printable(f"skipping {name}: no {' or '.join(part.folders)} in {root}"))
         else:
             found[name] = pairs_of_set(root, part)
     if not found:
@@ -66,7 +66,7 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
         try:
             positions = np.load(io.BytesIO(read_bytes(file)), allow_pickle=False).ravel()
         except FileNotFoundError:
-            print(f"skipping subset {name}: no {file}")
+            print(printable(f"skipping subset {name}: no {file}"))
             continue
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise InputError(f"{file}: not a valid .npy file of positions: {error}") from None

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data.images import Header, image_header, read_image
 from data.layouts import Pair
 from utils.cpus import cpu_count
-from utils.errors import InputError, listed
+from utils.errors import InputError, listed, printable
 from utils.shared_memory import explained_if_full
 from utils.signals import kept_from_children
 
@@ -123,7 +123,9 @@ def _header(path: Path) -> Header | InputError:
 
 def _map_images(function: Callable[[Path], Result], pairs: Iterable[Pair], pool: Executor, title: str | None) -> dict:
     paths = _paths(pairs)
-    bar = tqdm(total=len(paths), desc=title, unit="image", leave=False, disable=title is None or None)
+    bar = tqdm(
+        total=len(paths), desc=title and printable(title), unit="image", leave=False, disable=title is None or None
+    )
     with bar:
         results = {}
         with kept_from_children():  # a pool starts its processes with the first task

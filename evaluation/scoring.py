@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -167,3 +167,10 @@ def report_failures(failures: Iterable[Failure]) -> None:
     """Print each distinct problem in one line on stderr; several inputs may share a broken target."""
     for problem in dict.fromkeys(failure.problem for failure in failures):
         tqdm.write(f"error: {printable(problem)}", file=sys.stderr)
+
+
+def why_none(failures: Sequence[Failure]) -> str:
+    """Why a set has no score, in one line: the first problem, and the number of others."""
+    problems = list(dict.fromkeys(failure.problem for failure in failures))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"none of its {len(failures)} images could be scored: {problems[0]}{more}"

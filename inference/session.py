@@ -85,7 +85,7 @@ class Session:
         return True
 
     def _process(self, job: Job, number: int) -> None:
-        self.bar.set_description(f"file {number} of {len(self.megapixels)}: {job.output.name[-30:]}")
+        self.bar.set_description(f"file {number} of {len(self.megapixels)}: {printable(job.output.name)[-30:]}")
         self.bar.set_postfix_str("")
         position = self.bar.n
         if self.options.compare and not self.options.overwrite and job.output.exists():

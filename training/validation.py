@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from evaluation.results import summary
-from evaluation.scoring import Failure, report_failures, score_images, scored_and_failed
+from evaluation.scoring import Failure, report_failures, score_images, scored_and_failed, why_none
 from training.curves import add_scalars, side_by_side
 from utils.config import Config
 from utils.distributed import Group, progress_bar
@@ -44,7 +44,7 @@ def validate(
     for name, loader in validation_loaders.items():
         results = []
         scored = score_images(model, loader, parts[name].protocol, group.device)
-        for result, *images in progress_bar(group, scored, desc=name, total=len(loader), leave=False):
+        for result, *images in progress_bar(group, scored, desc=printable(name), total=len(loader), leave=False):
             if stop.received:
                 break
             if curves is not None and len(results) < STRIPS_PER_SET and not isinstance(result, Failure):
@@ -60,10 +60,10 @@ def validate(
                 f"{name}: after step {step}, the network restores none of the {len(results)} validation images to "
                 "finite values: the training has diverged; start it again in another --output, with a lower train.lr"
             )
+        if not scores:
+            group.refuse(f"{name}: {why_none(results)}")
         if group.is_main:
             report_failures(failures)
-        if not scores:
-            group.refuse(f"{name}: none of the {len(results)} validation images can be read; see the warnings above")
         means = summary(results)["restored"]
         set_psnrs.append(means["psnr"])
         if curves is not None:

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import sys
-from argparse import ArgumentTypeError
+from argparse import Action, ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ OWN_CLASSES = [f"{kind.__module__}.{kind.__qualname__}" for kind in (TestSetConf
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True, import_path_denylist=["*"], import_path_allowlist=OWN_CLASSES
 )
-set_loader("yaml", load_yaml)
+set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError, ValueError))
 
 MAX_FILES = 100  # in a chain of ``base`` files
 SECTIONS = {"model": "num_blocks", "loss": "fft_weight", "data": "root", "train": "epochs", "data.train": "folder"}
@@ -34,6 +34,12 @@ class ScriptParser(ArgumentParser):
     def __init__(self, *args, **options) -> None:
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
         self.files: list[str] = []
+
+    def add_argument(self, *names, **options) -> Action:
+        """Add an option; a path is taken as it is typed, not as YAML, in which ``~`` is null and ``12:30`` 750."""
+        if options.get("type") is Path:
+            options["type"] = expand_home
+        return super().add_argument(*names, **options)
 
     def add_config(self) -> None:
         """Add ``--config FILE`` and an option for every key of ``Config``."""
@@ -56,18 +62,12 @@ class ScriptParser(ArgumentParser):
         for argument in sys.argv[1:]:
             _check_option(argument)
         try:
-            args = self.instantiate(self.parse_args(env=False))
+            return self.instantiate(self.parse_args(env=False))
         except InputError:
             raise
         except Exception as error:  # jsonargparse raises all kinds of errors for unexpected types
             where = " or ".join([*self.files, "the command line"])
             raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
-        for name, value in vars(args).items():
-            if isinstance(value, Path):
-                args[name] = expand_home(value)
-            elif isinstance(value, list) and value and isinstance(value[0], Path):
-                args[name] = [expand_home(path) for path in value]
-        return args
 
 
 class ConfigFile(ActionConfigFile):

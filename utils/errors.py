@@ -2,10 +2,13 @@
 
 import gc
 import multiprocessing
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+
+LONGEST_NAME, LONGEST = 120, 2000  # characters of a name and of a line in messages
 
 
 class InputError(Exception):
@@ -19,15 +22,29 @@ def listed(items: Sequence[str], what: str, show: int = 5) -> str:
 
 
 def printable(text: str) -> str:
-    """Make text printable on one line: names may contain newlines, terminal escapes, or bytes that are not text."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in " ".join(text.split())
-    )
+    """Make text printable on one line of reasonable length.
+
+    File names may contain newlines, escape sequences of the terminal, and bytes that are not valid text, and a message
+    may quote any file. Long names lose their middle; so does a text of more than ``LONGEST`` characters.
+    """
+    line = escaped(" ".join(text.split()))
+    line = re.sub(r"[^/\s:]+", lambda name: _cut(name[0], LONGEST_NAME), line)
+    return _cut(line, LONGEST)
 
 
 def shortened(text: str, length: int = 60) -> str:
     """Printable text of at most ``length`` characters, cut in the middle."""
-    text = printable(text[: 2 * length] + text[2 * length :][-length:])
+    return _cut(printable(text[: 2 * length] + text[2 * length :][-length:]), length)
+
+
+def escaped(text: str) -> str:
+    """The text with every character escaped that does not print, except for newlines."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) + 1 - (length + 1) // 2 :]}"
 
 

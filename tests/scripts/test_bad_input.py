@@ -12,6 +12,7 @@ from data.datasets import evaluation_loader, train_loader
 from data.images import write_image
 from data.layouts import find_pairs, pair_folders
 from data.sampler import EpochSampler
+from utils.errors import printable
 
 NAMES = [
     "with space",
@@ -25,6 +26,8 @@ NAMES = [
     "tab\tand\\backslash",
     "%s{id}*[a]?",
     "dots..",
+    "\x1b[2J\x1b]0;title\x07\x9b31m",
+    "\u202eright to left",
     os.fsdecode(b" first-\xff"),
 ]
 
@@ -99,6 +102,7 @@ def test_links_in_the_results_do_not_lead_out(reside, small_weights, tmp_path):
         ("train.py", "file/below"),
         ("train.py", "/proc/nowhere"),
         ("test.py", "a" * 300),
+        ("test.py", "a\x1b[31m" * 60),
         ("restore.py", "/dev/null"),
     ],
 )
@@ -107,5 +111,6 @@ def test_outputs_that_cannot_be(reside, small_weights, tmp_path, script, output)
     path = tmp_path / output
     source = ["--weights", small_weights, "--output", path, "--input", reside / "test" / "hazy"]
     source += ["--target", reside / "test" / "gt"] if script == "test.py" else []
-    assert_refused(train_tiny(reside, path) if script == "train.py" else run_script(script, *source), path)
+    result = train_tiny(reside, path) if script == "train.py" else run_script(script, *source)
+    assert_refused(result, printable(str(path)))
     assert (tmp_path / "file").read_text() == "mine"

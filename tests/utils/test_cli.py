@@ -204,3 +204,36 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 @given(st.sampled_from([f"--{s}.{k}" for s, keys in sections.items() for k in keys]), st.text(max_size=12))
 def test_command_lines_with_any_values(key, value):
     assert isinstance(parsed(ITS, f"{key}={value}"), (Config, InputError))
+
+
+# What YAML would take for an alias, null, a number of minutes, a tag, a list, and so on.
+TEXTS = [
+    "*.png",
+    "~x",
+    "12:30",
+    "null",
+    "!!x",
+    "&a",
+    "[1].png",
+    "{a}",
+    "a: b",
+    "a #b",
+    "'q'",
+    "1e5",
+    "-x",
+    "\x1b[31m",
+    "a\nb",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_names_are_taken_as_they_are_typed(monkeypatch, text):
+    parser = ScriptParser()
+    parser.add_config()
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--input", type=str, nargs="+")
+    options = [f"--{key}={text}" for key in ("weights", "input", "data.root", "task")]
+    monkeypatch.setattr("sys.argv", ["restore.py", "--config", str(ITS), *options])
+    args = parser.parse()
+    assert (args.weights, args.input) == (Path(text), [text])
+    assert (config_of(args).data.root, config_of(args).task) == (text, text)

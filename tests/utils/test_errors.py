@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT, assert_refused, command_of, run_process
 
 from data.images import read_image, write_image
+from utils.errors import printable
 
 # Without reconfigure, as in Jupyter's %run and some IDEs; and none at all, as under pythonw.
 PLAIN = """
@@ -71,3 +72,23 @@ def test_text_files_are_utf_8_in_every_locale(configured, locale):
     result = run_process(command)
     assert result.returncode == 0, result.stderr + result.stdout
     assert "SOTS-Indoor: 1 pairs, 1 targets" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[2Jx", "a\x07\x08b", "\x9b31m", "\u202egnp.exe", "\udcff", "line\nbreak\rx", "tab\tx", "\0"]
+)
+def test_a_message_prints_on_one_line_whatever_it_quotes(name):
+    line = printable(f"/data/{name}.png: not an image")
+    assert line.isprintable()
+    assert line.startswith("/data/")
+    assert line.endswith(".png: not an image")
+
+
+def test_long_names_lose_their_middle_and_others_nothing():
+    folder, name = "f" * 120, "n" * 251
+    assert printable(f"/{folder}/a.png: größer") == f"/{folder}/a.png: größer"
+    line = printable(f"/{folder}/{name}.png: not an image")
+    assert line.startswith(f"/{folder}/nnn")
+    assert line.endswith("nnn.png: not an image")
+    assert len(line) < 300
+    assert len(printable("word " * 1_000_000)) <= 2000
