@@ -71,7 +71,7 @@ def read_photograph(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) ->
     try:
         with captured_messages(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            metadata = _metadata(content, structure)
+            metadata = metadata_of(content, structure)
     except Exception:  # Pillow raises almost any exception on damaged metadata
         metadata = {}
         notes.append("damaged metadata are not kept")
@@ -89,8 +89,8 @@ def read_photograph(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) ->
     )
 
 
-def _metadata(content: bytes, structure: Structure) -> dict[str, Any]:
-    """``Photograph.more``, and ``exif`` and ``icc``."""
+def metadata_of(content: bytes, structure: Structure) -> dict[str, Any]:
+    """``Photograph.more``, and ``exif`` and ``icc``; adds a note to the structure about what is damaged."""
     exif = EXIF_PREFIX + upright_exif(structure.exif, structure.orientation) if structure.exif else b""
     match structure.format:
         case "PNG":

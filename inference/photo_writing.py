@@ -2,7 +2,7 @@
 
 Metadata come from files of any origin, and each format and encoder has limits of its own. Instead of listing these
 limits, every piece of metadata is tried: what a small image of the same kind does not give back when it is decoded is
-left out, with a note.
+left out, with a note. The reader that decodes it is that of ``photo_files``, and Pillow's.
 """
 
 import io
@@ -19,7 +19,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from inference.photo_files import Photograph
+from data.decoding.pixels import decode
+from data.decoding.reading import structure_of
+from inference.photo_files import Photograph, metadata_of
 from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail, without_xmp_thumbnails
 from inference.photo_tiff import encoded_tiff
 from inference.tiff_tags import EXIF_IFD, INTEROPERABILITY, IPTC_TAG, XMP_TAG
@@ -97,7 +99,7 @@ def write_photograph(path: str | Path, photograph: Photograph) -> tuple[str, ...
         photograph, lost = _storable(photograph, format)
         try:
             content = ENCODERS[format](photograph)
-            _check_header(content, photograph)
+            _check_structure(content, photograph)
         except MemoryError:
             raise
         except Exception as error:  # encoders raise almost any exception
@@ -180,6 +182,11 @@ def _survives(sample: Photograph, pieces: Pieces, format: str) -> bool:
     """Whether a small image with these metadata can be encoded, and gives them back when decoded."""
     try:
         content = ENCODERS[format](_with_pieces(sample, pieces))
+        structure = structure_of(content)
+        pixels = decode(content, structure)
+        metadata_of(content, structure)
+        if pixels.notes or structure.notes:
+            return False
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             image.getexif()  # raises if EXIF is damaged
@@ -207,11 +214,11 @@ def _gives_back(image: Image.Image, content: bytes, group: str, key: Any, value:
     return image.info.get({"icc": "icc_profile", "xmp": "xmp"}[group]) == value
 
 
-def _check_header(content: bytes, photograph: Photograph) -> None:
-    """Raises ValueError if the encoded image has another size, and almost any exception if it is damaged."""
-    with Image.open(io.BytesIO(content)) as image:
-        if image.size != photograph.colour.shape[1::-1]:
-            raise ValueError(f"{image.width}x{image.height} pixels were written")
+def _check_structure(content: bytes, photograph: Photograph) -> None:
+    """Raises ValueError if the encoded image has another size or is incomplete, another exception if it is damaged."""
+    structure = structure_of(content)
+    if structure.upright_size != photograph.colour.shape[:2] or structure.truncated:
+        raise ValueError(f"only {structure.width}x{structure.height} pixels were written")
 
 
 def _reason(error: Exception) -> str:
