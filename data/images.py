@@ -147,11 +147,13 @@ def _reported(path: str | Path) -> Iterator[None]:
 
 def _open_file(path: str | Path) -> BinaryIO:
     """Open a regular file; opening a pipe would block forever."""
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
         raise Unreadable("is a folder, not an image")
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise Unreadable("not a regular file")
+    if status.st_size > LITTLE and status.st_size > (free := free_main_memory()):
+        raise Unreadable(f"a file of {status.st_size / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB of memory are free")
     return open(path, "rb")
 
 
@@ -169,7 +171,7 @@ def _check_memory(structure: Structure, cost: int) -> None:
     Args:
         cost: bytes per pixel.
     """
-    needed = structure.width * structure.height * cost
+    needed = structure.width * structure.height * cost  # the file itself has been read
     if needed > LITTLE and needed > (free := free_main_memory()):
         raise Unreadable(
             f"{structure.width}x{structure.height} pixels need about {needed / 2**30:.1f} GiB of memory, "

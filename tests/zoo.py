@@ -181,6 +181,9 @@ def tiffs() -> Iterator[tuple[str, Animal]]:
         yield f"rgba{bits}", Animal(tiff(rgba, extrasamples=["unassalpha"]), rgb, alpha)
         yield f"further_channel{bits}", Animal(tiff(rgba, extrasamples=["unspecified"]), rgb)
         planes = np.moveaxis(rgba, -1, 0)
+        pair = np.dstack([grey, alpha])
+        grey_alpha = tiff(pair, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
+        yield f"grey_alpha{bits}", Animal(grey_alpha, grey, alpha)
         separate = tiff(planes, planarconfig="separate", extrasamples=["unassalpha"])
         yield f"rgba_planes{bits}", Animal(separate, rgb, alpha)
         half = np.full_like(alpha, full // 3)
@@ -272,6 +275,10 @@ def oriented() -> Iterator[tuple[str, Animal]]:
         zipped = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp))
         jpeg_xmp = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)
         other = xmp_of(orientation % 8 + 1)  # EXIF counts
+        turn = Image.Exif()
+        turn[0x0112] = orientation  # which Pillow writes as irot and imir
+        avif = encoded(smooth, "AVIF", quality=98, subsampling="4:4:4", exif=turn)
+        yield f"irot{orientation}.avif", Animal(avif, SMOOTH, tolerance=8)
         for order in "<>":
             exif = exif_of(orientation, order)
             end = f"{orientation}{order}"

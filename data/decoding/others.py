@@ -106,6 +106,8 @@ def parse_bmp(content: Content) -> Structure:
         compression = length = 0
     else:
         width, height, _, bits, compression, length = struct.unpack("<iiHHII", content[18:38])
+        if header < 40:  # OS/2 2.x may end after the depth
+            compression = 0
     if compression not in BMP_RUN_LENGTHS:
         row = ceil(width * bits / 32) * 4
         length = row * (abs(height) - 1) + ceil(width * bits / 8)

@@ -100,7 +100,7 @@ def _opencv(content: bytes, flags: int) -> np.ndarray:
 def _png(content: bytes, structure: Structure) -> Pixels:
     colour_type, bits = structure.parts["colour"], structure.bits
     key = png.transparent_colour(content, structure)
-    content = png.pixels_only(content, structure, keep_transparency=key is None)
+    content = png.pixels_only(content, structure)
     if not _fits_opencv(structure) and bits == 16:
         raise Unreadable(f"{structure.width}x{structure.height} pixels of 16 bits are too large for the decoder")
     if not _fits_opencv(structure) or bits < 8 or colour_type == png.PALETTE:

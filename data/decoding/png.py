@@ -40,10 +40,15 @@ def parse(content: Content) -> Structure:
     if bits not in DEPTHS.get(colour, ()) or not width or not height or header[20] > 1:
         raise Unreadable("not a readable image: a PNG with a damaged header")
     chunks, end = _chunks(content)
+    kinds = {chunk.kind for chunk in chunks}
+    if chunks and not is_sound(content, chunks[0]):
+        raise Unreadable("the image is damaged (wrong checksum in its IHDR chunk)")
+    if end and (b"IDAT" not in kinds or (colour == PALETTE and b"PLTE" not in kinds)):
+        raise Unreadable("not a readable image: a PNG without pixels or palette")
     structure = Structure("PNG", width, height, "1" if (colour, bits) == (GREY, 1) else MODES[colour], bits)
     structure.truncated = not end
     structure.parts = {"chunks": chunks, "colour": colour}
-    if any(chunk.kind == b"acTL" for chunk in chunks):
+    if b"acTL" in kinds:
         structure.notes.append("only the still image of an animation is restored")
     _find_orientation(content, structure)
     return structure
@@ -66,8 +71,10 @@ def _chunks(content: Content) -> tuple[list[Chunk], bool]:
         position += 12 + length
 
 
-def pixels_only(content: bytes, structure: Structure, keep_transparency: bool = True) -> bytes:
+def pixels_only(content: bytes, structure: Structure) -> bytes:
     """The file without the chunks that pixels do not need, so that damage in those cannot matter.
+
+    The chunk tRNS is kept for palettes only; see ``transparent_colour``.
 
     Raises:
         Unreadable: a chunk with pixels has a wrong checksum.
@@ -77,7 +84,7 @@ def pixels_only(content: bytes, structure: Structure, keep_transparency: bool = 
         if chunk.kind in PIXELS:
             if not is_sound(content, chunk):
                 raise Unreadable(f"the image is damaged (wrong checksum in its {chunk.kind.decode()} chunk)")
-            if keep_transparency or chunk.kind != b"tRNS":
+            if chunk.kind != b"tRNS" or structure.parts["colour"] == PALETTE:
                 kept.append(chunk)
         elif chunk.kind[:1].isupper():
             raise Unreadable(f"unknown kind of PNG chunk, {chunk.kind.decode()}")

@@ -22,7 +22,7 @@ MAX_ENTRIES, MAX_PAGES, MAX_SAMPLES = 4096, 100, 8
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 MODES = {MIN_IS_WHITE: "L", MIN_IS_BLACK: "L", RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "RGB"}
 DEPTHS = ({1}, {2}, {4}, {8}, {16})
-FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined", 5: "complex", 6: "complex"}
+FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "unsigned", 5: "complex", 6: "complex"}  # 4: any
 ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha among the extra samples
 
 

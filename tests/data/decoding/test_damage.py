@@ -136,6 +136,24 @@ def test_pixels_that_end_too_early_within_sound_files_are_refused(tmp_path, capf
     assert capfd.readouterr().err == ""
 
 
+def test_pngs_that_lack_what_they_need_are_refused(tmp_path):
+    palette = ZOO["palette4.png"].content
+    header = palette[:33]
+    for content in (
+        header + chunk(b"IEND", b""),  # no pixels
+        palette.replace(palette[33 : palette.index(b"IDAT") - 4], b""),  # no palette
+        header[:25] + b"\1" + palette[26:],  # colour type 1
+        header[:24] + b"\0" + palette[25:],  # no bits
+        header[:29] + b"abcd" + palette[33:],  # wrong checksum
+    ):
+        (tmp_path / "a.png").write_bytes(content)
+        refused(tmp_path / "a.png")
+    for name in ("grey8.png", "rgb16.png", "rgba8.png"):  # a transparent colour of the wrong length
+        whole = ZOO[name].content
+        (tmp_path / "a.png").write_bytes(whole[:33] + chunk(b"tRNS", b"\1") + whole[33:])
+        np.testing.assert_array_equal(read_photograph(tmp_path / "a.png").colour, ZOO[name].colour)
+
+
 def parts_of(content: bytes) -> list[bytes]:
     """The contents of a PNG's IDAT chunks."""
     found, position = [], 8

@@ -1,5 +1,6 @@
 """Files that would keep a decoder busy, or take more memory than there is, are refused before they are decoded."""
 
+import os
 import resource
 import struct
 import time
@@ -48,6 +49,15 @@ def test_images_larger_than_the_free_memory_are_refused(tmp_path, monkeypatch, n
     assert image_header(path)[:2] == (SIDE, SIDE)
     for read in (read_image, read_photograph):
         with pytest.raises(InputError, match=r"22000x22000 pixels need about [\d.]+ GiB of memory, but 3.0 GiB are"):
+            read(path)
+
+
+def test_files_larger_than_the_free_memory_are_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(RGB, 2, 8))
+    os.truncate(path, 2**40)  # takes no space on disk
+    for read in READERS:
+        with pytest.raises(InputError, match=r"a file of 1024\.0 GiB, but"):
             read(path)
 
 
