@@ -29,15 +29,17 @@ from utils.errors import InputError
 from utils.files import write_atomically
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".tif": "TIFF"}
-FORMATS[".tiff"] = FORMATS[".tif"]
-JPEG_QUALITY = 95  # without chroma subsampling; also the quality of lossy WebP
-# Pixels per side: libjpeg's JPEG_MAX_DIMENSION, and the 14 bits of a WebP frame header (RFC 6386, section 9.1).
-MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+FORMATS |= {".tiff": "TIFF", ".avif": "AVIF"}
+JPEG_QUALITY = 95  # without chroma subsampling; also the quality of lossy WebP and of AVIF
+# Pixels per side: libjpeg's JPEG_MAX_DIMENSION, the 14 bits of a WebP frame header (RFC 6386, section 9.1), and what
+# libavif decodes by default.
+MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}
 # What each format stores besides colour; docs/restore.md has the same table.
 STORED = {
     "PNG": {"16 bits", "alpha", "icc", "exif", "xmp", "dpi", "text", "png_colour"},
     "JPEG": {"icc", "exif", "xmp", "dpi"},
     "WEBP": {"alpha", "icc", "exif", "xmp"},
+    "AVIF": {"alpha", "icc", "exif", "xmp"},
     "BMP": {"alpha", "dpi"},
     "TIFF": {"16 bits", "alpha", "icc", "exif", "xmp", "dpi", "tags"},
 }
@@ -275,6 +277,18 @@ def _encoded_webp(photograph: Photograph) -> bytes:
     )
 
 
+def _encoded_avif(photograph: Photograph) -> bytes:
+    return _saved(
+        photograph,
+        "AVIF",
+        quality=JPEG_QUALITY,
+        subsampling="4:4:4",
+        icc_profile=photograph.icc,
+        exif=photograph.exif,
+        xmp=photograph.xmp,
+    )
+
+
 def _encoded_bmp(photograph: Photograph) -> bytes:
     content = bytearray(_encoded_by_opencv(photograph, ".bmp"))
     if "dpi" in photograph.more:  # biXPelsPerMeter, biYPelsPerMeter
@@ -329,6 +343,7 @@ ENCODERS: Mapping[str, Callable[[Photograph], bytes]] = {
     "PNG": _encoded_png,
     "JPEG": _encoded_jpeg,
     "WEBP": _encoded_webp,
+    "AVIF": _encoded_avif,
     "BMP": _encoded_bmp,
     "TIFF": encoded_tiff,
 }

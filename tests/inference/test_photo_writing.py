@@ -212,7 +212,7 @@ def table_of_the_docs() -> dict[str, dict[str, bool]]:
     """What each format keeps, as docs/restore.md says: format -> row -> whether."""
     text = (ROOT / "docs" / "restore.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    start = next(index for index, row in enumerate(rows) if row[1:] == ["PNG", "JPEG", "TIFF", "WebP", "BMP"])
+    start = next(index for index, row in enumerate(rows) if row[1:] == ["PNG", "JPEG", "TIFF", "WebP", "AVIF", "BMP"])
     formats = [name.upper() for name in rows[start][1:]]
     answers = [row for row in rows[start + 2 :] if set(row[1:]) <= {"yes", "no"}]
     return {format: {row[0]: row[1 + index] == "yes" for row in answers} for index, format in enumerate(formats)}
@@ -345,7 +345,7 @@ def generated(small_weights, tmp_path_factory) -> tuple[Path, dict[str, set[str]
     root, rng = tmp_path_factory.mktemp("generated"), random.Random(0)
     (root / "in").mkdir()
     has = {}
-    for suffix in (".png", ".jpg", ".tif", ".webp", ".bmp"):
+    for suffix in (".png", ".jpg", ".tif", ".webp", ".avif", ".bmp"):
         for index in range(14):
             name = f"{index}{suffix}"
             has[name] = properties(suffix, rng)

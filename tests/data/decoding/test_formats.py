@@ -72,6 +72,16 @@ def test_a_job_goes_on_after_a_program_that_is_named_like_an_image(tmp_path, sma
     assert not ghostscript.exists()
 
 
+def test_avif_images_of_a_folder_are_restored(tmp_path, small_weights):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(PHOTO).save(tmp_path / "in" / "a.avif", quality=90)
+    arguments = ("--weights", small_weights, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    result = run_script("restore.py", *arguments)
+    assert (result.returncode, result.stderr) == (0, "")
+    with Image.open(tmp_path / "out" / "a.avif") as image:
+        assert (image.format, image.size) == ("AVIF", PHOTO.shape[1::-1])
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM"])
 def test_the_formats_that_are_read_are_told_by_their_content(tmp_path, kind):
     content = io.BytesIO()
