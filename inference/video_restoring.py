@@ -60,8 +60,7 @@ def restore_video(
             _restore_frames(video, segments, restore)
             notes = video.notes
         part = folder / f"joined{target.suffix}"
-        with VideoReader(source) as video:
-            notes += join(segments.finish(), video, part, MUXERS[target.suffix.lower()], poll)
+        notes += join(segments.finish(), source, part, MUXERS[target.suffix.lower()], poll)
         if comparison is not None:
             compare_videos(source, part, comparison, crf, poll)
         part.replace(target)

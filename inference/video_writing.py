@@ -134,17 +134,34 @@ def encode(
         write(None)
 
 
-def join(segments: list[Path], source: VideoReader, path: Path, muxer: str, poll: Callable[[], None]) -> list[str]:
-    """Write the video of ``segments`` with everything else in ``source``, which has not been read from.
+def join(segments: list[Path], source: Path, path: Path, muxer: str, poll: Callable[[], None]) -> list[str]:
+    """Write the video of ``segments`` with everything else in ``source``.
+
+    What cannot be written together, as some timecodes cannot, is left out: all but sound and subtitles, then those too.
 
     Returns:
-        Notes on what the container cannot hold.
+        Notes on what is not copied.
 
     Raises:
         InputError: what was written is not what should have been.
         OSError: the file cannot be written.
     """
-    description, tags = source.description, _lasting(source.container.metadata)
+    notes = []
+    for kinds in ({"audio", "subtitle", "video", "data", "attachment"}, {"audio", "subtitle"}, set()):
+        try:
+            with VideoReader(source) as video:
+                return [*_join(segments, video, path, muxer, poll, kinds), *notes]
+        except (av.FFmpegError, InputError) as error:  # not an error of the disk
+            fault = error
+            notes = [f"more than what is written cannot be copied together ({reason(error)})"]
+    raise fault
+
+
+def _join(
+    segments: list[Path], source: VideoReader, path: Path, muxer: str, poll: Callable[[], None], kinds: set[str]
+) -> list[str]:
+    """``join`` with streams of some ``kinds``; without any, tags and chapters are left out as well."""
+    description, tags = source.description, _lasting(source.container.metadata) if kinds else {}
     times = []
     with contextlib.ExitStack() as stack:
         container = stack.enter_context(writing(path, muxer, description.time_base, tags))
@@ -154,11 +171,12 @@ def join(segments: list[Path], source: VideoReader, path: Path, muxer: str, poll
         video.codec_context.framerate = description.rate
         if description.display_matrix:
             video.set_display_matrix(description.display_matrix)
-        video.metadata.update(_lasting(source.stream.metadata))
-        streams, notes = _copied_streams(container, source, muxer)
         container.metadata.update(tags)
-        if chapters := source.container.chapters():
-            container.set_chapters(chapters)
+        streams, notes = {}, []
+        if kinds:
+            video.metadata.update(_lasting(source.stream.metadata))
+            container.set_chapters(source.container.chapters())
+            streams, notes = _copied_streams(container, source, muxer, kinds)
         lost: Counter[av.stream.Stream] = Counter()
         for seconds, stream, packet in heapq.merge(
             _video_packets(segments, video), _other_packets(source, streams), key=operator.itemgetter(0)
@@ -227,28 +245,32 @@ def _other_packets(source: VideoReader, streams: dict[av.stream.Stream, av.strea
 
 
 def _copied_streams(
-    container: av.container.OutputContainer, source: VideoReader, muxer: str
+    container: av.container.OutputContainer, source: VideoReader, muxer: str, kinds: set[str]
 ) -> tuple[dict[av.stream.Stream, av.stream.Stream], list[str]]:
     """Add the source's other streams to ``container``: those of the source, with those added, and notes on the rest."""
     streams, dropped = {}, []
     for stream in source.container.streams:
-        if stream is source.stream or (stream.type == "data" and source.container.chapters()):
-            continue  # in MOV and MP4, a data stream stores the chapters, which are written from their list
+        if stream is source.stream:
+            continue
+        if stream.type == "data" and (source.container.chapters() or "timecode" in stream.metadata):
+            continue  # MOV and MP4 store chapters and timecodes so; they are written from their description
         if is_cover(stream) and muxer == "matroska":
             name, kind = (stream.metadata.get(key, default) for key, default in COVER.items())
             container.add_attachment(name, kind, _first_packet(source.path, stream.index))
             continue
         fault = "only one video stream is restored" if stream.type == "video" and not is_cover(stream) else None
-        fault = fault or _unsupported(stream, muxer)
+        fault = fault or ("left out" if stream.type not in kinds else _unsupported(stream, muxer))
         if fault:
-            dropped.append(f"{stream.type} stream {stream.index} is not copied: {fault}")
+            dropped.append(f"{stream.type} stream {stream.index} ({fault})")
         else:
             streams[stream] = _add_copy(container, stream, muxer)
-    return streams, dropped
+    return streams, [f"not copied: {', '.join(dropped)}"] if dropped else []
 
 
 def _add_copy(container: av.container.OutputContainer, stream: av.stream.Stream, muxer: str) -> av.stream.Stream:
-    if muxer == "avi" and stream.name == "ac3":  # copied as it is described, its packets would have no times
+    if (
+        muxer == "avi" and stream.type == "audio" and stream.name == "ac3"
+    ):  # copied as it is described, its packets would have no times
         copy = container.add_stream("ac3", rate=stream.rate, layout=stream.layout.name, bit_rate=stream.bit_rate)
     else:
         copy = container.add_stream_from_template(stream, opaque=True)

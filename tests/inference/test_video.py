@@ -165,7 +165,7 @@ def test_what_the_container_cannot_hold_is_named(identity_weights, tmp_path):
     result = run_script("restore.py", "--weights", identity_weights, "--input", *inputs, "--output", tmp_path / "out")
     assert result.returncode == 0
     first, second = result.stderr.splitlines()
-    assert first == f"note: {inputs[0]}: video stream 1 is not copied: only one video stream is restored"
+    assert first == f"note: {inputs[0]}: not copied: video stream 1 (only one video stream is restored)"
     assert second.startswith(f"note: {inputs[1]}: colour is stored at half the resolution")
 
 
@@ -230,6 +230,37 @@ def test_covers_attachments_and_tags_of_phones_are_copied(identity_weights, tmp_
         (font,) = container.streams.attachments
         assert (font.name, font.data) == ("font.ttf", b"letters")
     assert tags.items() <= Decoded(tmp_path / "out" / "b.mov").metadata.items()
+
+
+def test_a_timecode_is_kept_and_one_that_cannot_be_written_costs_no_sound(identity_weights, tmp_path):
+    def start(container, copies):
+        copies[0].metadata["timecode"] = "01:02:03:04"
+        return []
+
+    def no_start(container, copies):
+        for copy in copies:
+            copy.metadata.pop("timecode", None)
+        return []
+
+    (tmp_path / "in").mkdir()
+    plain = write_clip(tmp_path / "plain.mov", pan(4), sound=True)
+    sound = remux(plain, tmp_path / "in" / "sound.mov", start)
+    # A track of timecodes without any: it is disguised as one of a camera while libav copies it.
+    content = sound.read_bytes().replace(b"mhlrtmcd", b"mhlrmeta")
+    entry = content.rindex(b"tmcd")
+    (tmp_path / "disguised.mov").write_bytes(content[:entry] + b"gpmd" + content[entry + 4 :])
+    broken = remux(tmp_path / "disguised.mov", tmp_path / "in" / "broken.mov", no_start)
+    broken.write_bytes(broken.read_bytes().replace(b"gpmd", b"tmcd"))
+    folders = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+    result = run_script("restore.py", "--weights", identity_weights, *folders)
+    assert result.returncode == 0, result.stderr
+    left_out, why = result.stderr.splitlines()
+    assert left_out == f"note: {broken}: not copied: data stream 2 (left out)"
+    assert why.startswith(f"note: {broken}: more than what is written cannot be copied together")
+    with av.open(str(tmp_path / "out" / "sound.mov")) as container:
+        assert container.streams.video[0].metadata["timecode"] == "01:02:03:04"
+    for name in ("sound.mov", "broken.mov"):
+        assert Decoded(tmp_path / "out" / name).others == Decoded(tmp_path / "in" / name).others
 
 
 def test_ac3_in_avi_keeps_its_times(identity_weights, tmp_path):
