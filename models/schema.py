@@ -56,6 +56,7 @@ def is_dense(value: Tensor) -> bool:
         and value.device.type == "cpu"
         and not value.is_quantized
         and not value.is_nested
+        and not value.is_neg()  # a view that negates what is stored
     )
 
 

@@ -199,7 +199,7 @@ def _tensor_like(stored: Any, expected: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} is {stored.dtype}, not {expected.dtype}")
     if stored.is_floating_point() and not stored.isfinite().all():
         raise ValueError(f"{name} is not finite")
-    return stored
+    return stored.detach()
 
 
 def _number_like(stored: Any, expected: float, name: str) -> float:

@@ -7,11 +7,20 @@ import shutil
 import struct
 import warnings
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import safetensors.torch
 import torch
-from conftest import SMALL, command_of, run_process, save_model
+from conftest import (
+    SMALL,
+    assert_refused,
+    command_of,
+    run_process,
+    run_script,
+    save_model,
+    train_tiny,
+)
 
 from models import build_model, load_model
 from models.convert import convert
@@ -187,6 +196,23 @@ def test_safetensors_with_other_options_are_refused(tmp_path, text):
     refused(tmp_path / "w.safetensors")
 
 
+class Hidden(OrderedDict):
+    """Pickled as an OrderedDict whose attributes hide its methods."""
+
+    def __reduce__(self):
+        attributes = dict.fromkeys(("items", "keys", "values", "get", "copy", "_metadata"), 5)
+        return OrderedDict, (), attributes, None, iter(dict.items(self))
+
+
+@pytest.mark.parametrize("hidden", ["all", "model", "ema", "model_config"])
+def test_attributes_that_hide_methods_do_no_harm(tmp_path, hidden):
+    average = Hidden({f"module.{name}": value for name, value in WEIGHTS.items()})
+    content = Hidden(model=Hidden(WEIGHTS), ema=average, model_config=Hidden(SMALL))
+    parts = {key: value if hidden in ("all", key) else dict(dict.items(value)) for key, value in dict.items(content)}
+    torch.save(Hidden(parts) if hidden == "all" else parts, tmp_path / "w.pt")
+    assert str(load_model(tmp_path / "w.pt")) == str(build_model(**SMALL))
+
+
 def rewritten(path, source, **changes) -> None:
     """A copy of the archive ``source`` whose entries with these last parts of the name are changed by a function."""
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w") as copy:
@@ -248,7 +274,7 @@ def test_structures_made_to_unfold_are_refused(tmp_path, sound, kind):
 
 
 def test_structures_of_millions_of_parts_are_refused(tmp_path, sound):
-    as_archive(tmp_path / "w.pt", b"\x80\x02" + b"]" * 6_000_000 + b".", sound)
+    as_archive(tmp_path / "w.pt", b"\x80\x02" + b"]" * 2_500_000 + b".", sound)
     refused(tmp_path / "w.pt")
 
 
@@ -259,11 +285,11 @@ def compressed(path, source) -> None:
 
 
 def of_zeros(path, source) -> None:
-    """A gigabyte of zeros in a file of a few megabytes."""
+    """700 MB of zeros in a file of a few megabytes."""
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as copy:
         for entry in archive.infolist():
             with copy.open(entry.filename, "w", force_zip64=True) as file:
-                for _ in range(1024 if entry.filename.endswith("data.pkl") else 0):
+                for _ in range(700 if entry.filename.endswith("data.pkl") else 0):
                     file.write(bytes(2**20))
 
 
@@ -365,6 +391,24 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
         refused(tmp_path / name)
 
 
+def test_every_script_refuses_hostile_weights_in_one_line(tmp_path, reside):
+    path, hazy = tmp_path / "w.pt", reside / "test" / "hazy"
+    weights = state_dict() | {NAME: TENSORS["terabytes of one value"], "\x1b[2J" * 1000: torch.zeros(1)}
+    torch.save({"model": weights, "model_config": SMALL | {"num_blocks": 10**9}}, path)
+    scripts = {
+        "restore.py": ("--weights", path, "--input", hazy),
+        "test.py": ("--weights", path, "--input", hazy, "--target", hazy),
+        "-m inference.export": ("--weights", path, "--format", "onnx"),
+    }
+    for script, arguments in scripts.items():
+        assert_refused(run_script(script, *arguments, "--output", tmp_path / "out.onnx"), path, "num_blocks must be")
+    assert_refused(run_script("-m models.convert", path, tmp_path / "out.safetensors"), path, "num_blocks must be")
+    refusal = train_tiny(reside, tmp_path / "run", "--init-from", path)
+    assert_refused(refusal, path, "weights of another network", "\\x1b[2J")
+    assert len(refusal.stderr) < 500
+    assert {file.name for file in tmp_path.iterdir()} == {"w.pt", "reside"}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -407,7 +451,7 @@ def test_mutants_are_read_as_they_are_or_refused(tmp_path, sound, released, name
     else:
         content = source.read_bytes()
     outcomes, whole = [], load_model(source if source.exists() else sound).state_dict()
-    for mutant in mutants(content, 60, seed=1):
+    for mutant in mutants(content, 40, seed=1):
         path = tmp_path / f"mutant{source.suffix or '.pt'}"
         as_archive(path, mutant, sound) if name == "structure" else path.write_bytes(mutant)
         try:
@@ -420,7 +464,7 @@ def test_mutants_are_read_as_they_are_or_refused(tmp_path, sound, released, name
             assert all(value.isfinite().all() for value in weights.values())
             if source.suffix in (".pt", ".pkl") and name != "legacy.pt":  # an archive has checksums
                 assert all(torch.equal(value, whole[key]) for key, value in weights.items())
-    assert len(outcomes) > 20
+    assert len(outcomes) > 15
 
 
 @pytest.fixture(scope="module")
