@@ -58,6 +58,7 @@ def restore(args: Namespace, jobs: list[Job]) -> int:
         self_ensemble=args.self_ensemble,
         tile=args.tile,
         max_megapixels=args.max_megapixels,
+        accept_truncated=args.accept_truncated,
         crf=args.crf,
     )
     session = Session(restorer, options, manifest, pending)
@@ -95,6 +96,9 @@ def parse_args() -> Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results in OUTPUT")
     parser.add_argument("--compare", action="store_true", help="also write NAME.compare.png: input | restored")
+    parser.add_argument(
+        "--accept-truncated", action="store_true", help="restore images that end too early, as far as they go"
+    )
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
     parser.add_argument(

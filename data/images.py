@@ -58,13 +58,14 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_file(
-    path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, further_cost: int = 0
+    path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, further_cost: int = 0, accept_truncated: bool = False
 ) -> tuple[Structure, Pixels, bytes]:
     """Read an image file: its structure, its pixels and its content.
 
     Args:
         max_megapixels: guard against decompression bombs.
         further_cost: bytes per pixel that the caller needs besides those for decoding.
+        accept_truncated: decode what is there of a truncated image, with a note.
 
     Raises:
         BrokenImage: the file is missing, not an image, truncated, damaged, neither 8 nor 16 bit, or too large.
@@ -75,10 +76,12 @@ def decode_file(
         _check_size(structure, max_megapixels)
         cost = DECODING_COST * (2 if structure.bits > 8 else 1) + further_cost
         _check_memory(structure, cost)
-        return structure, decode(content, structure), content
+        return structure, decode(content, structure, accept_truncated), content
 
 
-def file_structure(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> Structure:
+def file_structure(
+    path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, accept_truncated: bool = False
+) -> Structure:
     """Read the structure of an image file without decoding any pixels.
 
     Raises:
@@ -87,7 +90,7 @@ def file_structure(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> 
     with _reported(path), _open_file(path) as file:
         structure = structure_of(FileBytes(file))
         _check_size(structure, max_megapixels)
-        if structure.truncated:
+        if structure.truncated and not accept_truncated:
             raise Unreadable(TRUNCATED)
         return structure
 

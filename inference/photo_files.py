@@ -46,25 +46,30 @@ class Photograph:
         return replace(self, colour=colour)
 
 
-def photograph_size(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> tuple[int, int]:
+def photograph_size(
+    path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, accept_truncated: bool = False
+) -> tuple[int, int]:
     """(height, width) of what ``read_photograph`` returns, from the header.
 
     Raises:
         InputError: the file is not a readable image, is truncated, or exceeds ``max_megapixels``.
     """
-    return file_structure(path, max_megapixels).upright_size
+    return file_structure(path, max_megapixels, accept_truncated).upright_size
 
 
-def read_photograph(path: str | Path, max_megapixels: float = MAX_MEGAPIXELS) -> Photograph:
+def read_photograph(
+    path: str | Path, max_megapixels: float = MAX_MEGAPIXELS, accept_truncated: bool = False
+) -> Photograph:
     """Read an image with its metadata; CMYK and palette images become RGB, the orientation is applied.
 
-    Metadata that are damaged or too large are dropped, with a note.
+    Metadata that are damaged or too large are dropped, with a note. With ``accept_truncated``, the missing part of a
+    truncated image is filled, with a note.
 
     Raises:
         InputError: the file is not a readable image, is truncated, exceeds ``max_megapixels`` or the free memory, or
             its pixels are not 8 or 16 bits per channel.
     """
-    structure, pixels, content = decode_file(path, max_megapixels, RESTORING_COST)
+    structure, pixels, content = decode_file(path, max_megapixels, RESTORING_COST, accept_truncated)
     notes = pixels.notes
     if structure.pages > 1:
         notes.append(f"only the first of {structure.pages} pages is restored")

@@ -39,6 +39,7 @@ class Options:
     self_ensemble: bool = False
     tile: int | None = None
     max_megapixels: float = MAX_MEGAPIXELS
+    accept_truncated: bool = False
     crf: int = DEFAULT_CRF
 
 
@@ -106,13 +107,13 @@ class Session:
             if job.is_video:
                 with VideoReader(job.input) as video:
                     return video.count * video.size[0] * video.size[1] / 1e6
-            height, width = photograph_size(job.input, self.options.max_megapixels)
+            height, width = photograph_size(job.input, self.options.max_megapixels, self.options.accept_truncated)
             return height * width / 1e6
         except Exception:  # reported when the file is restored
             return 0.0
 
     def _restore_image(self, job: Job) -> None:
-        photograph = read_photograph(job.input, self.options.max_megapixels)
+        photograph = read_photograph(job.input, self.options.max_megapixels, self.options.accept_truncated)
         for note in photograph.notes:
             self._note(f"note: {job.input}: {note}")
         check_writable(job.output, photograph)  # before the network has run
@@ -126,7 +127,7 @@ class Session:
         if job.is_video:
             compare_videos(job.input, job.output, job.comparison, self.options.crf, self._check)
             return
-        photograph = read_photograph(job.input, self.options.max_megapixels)
+        photograph = read_photograph(job.input, self.options.max_megapixels, self.options.accept_truncated)
         restored = read_photograph(job.output, self.options.max_megapixels).colour
         if (restored.shape, restored.dtype) != (photograph.colour.shape, photograph.colour.dtype):
             raise InputError(f"{job.output}: differs from the input in size or depth; add --overwrite to replace it")

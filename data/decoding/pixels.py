@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from data.decoding import png, tiff
 from data.decoding.deep_tiff import decode_tiff
@@ -20,8 +20,10 @@ from data.decoding.structure import TRUNCATED, Structure, Unreadable
 # OpenCV refuses more (CV_IO_MAX_IMAGE_WIDTH, _HEIGHT and _PIXELS).
 OPENCV_SIDE, OPENCV_PIXELS = 2**20, 2**30
 
-# What libjpeg reports when it has filled blocks with grey or lost its place; other reports leave the image whole.
-JPEG_DAMAGE = re.compile(r"premature end|bad Huffman code|arithmetic|instead of RST|Premature end", re.IGNORECASE)
+# What libjpeg reports when it has filled blocks with grey or lost its place, and what leaves the image whole.
+JPEG_DAMAGE = re.compile(r"premature end|bad \w+ code|instead of RST", re.IGNORECASE)
+JPEG_DOUBTS = re.compile(r"^Corrupt JPEG data|progressi")
+FILLED = "the image is truncated; the missing part is filled"
 
 
 @dataclass
@@ -41,25 +43,47 @@ class Pixels:
     converted: bool = False
 
 
-def decode(content: bytes, structure: Structure) -> Pixels:
-    """Decode a whole file.
+def decode(content: bytes, structure: Structure, accept_truncated: bool = False) -> Pixels:
+    """Decode a whole file or, with ``accept_truncated``, what is there of its pixels, with a note.
 
     Raises:
         Unreadable: the pixels are damaged, incomplete, or of a kind that is not supported.
     """
-    if structure.truncated:
+    if structure.truncated and not accept_truncated:
         raise Unreadable(TRUNCATED)
     with captured_messages() as messages, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels = _decoded(content, structure)
-    if structure.format == "JPEG" and messages:
-        if any(JPEG_DAMAGE.search(message) for message in messages):
-            raise Unreadable(f"the image is damaged ({messages[0]})")
-        pixels.notes.append(f"the image may be damaged ({messages[0]})")
+        pixels = _incomplete(content, structure) if structure.truncated else _decoded(content, structure)
+    if structure.format == "JPEG":
+        _judge(messages, pixels, accept_truncated)
     pixels.colour = upright(pixels.colour, structure.orientation)
     pixels.alpha = upright(pixels.alpha, structure.orientation)
     if pixels.colour.shape[:2] != structure.upright_size:
         raise Unreadable("the image is damaged (its pixels are not as many as its header says)")
+    return pixels
+
+
+def _judge(messages: list[str], pixels: Pixels, accept_truncated: bool) -> None:
+    """Refuse what libjpeg had to fill, and note what it found odd."""
+    for message in messages:
+        if JPEG_DAMAGE.search(message):
+            if not accept_truncated:
+                raise Unreadable(f"the image is damaged ({message})")
+            pixels.notes.append(f"{FILLED} ({message})")
+        elif JPEG_DOUBTS.search(message):
+            pixels.notes.append(f"the image may be damaged ({message})")
+
+
+def _incomplete(content: bytes, structure: Structure) -> Pixels:
+    """What is there of a file that ends too early, the rest filled by the decoder."""
+    if structure.bits > 8 or structure.format not in ("PNG", "JPEG", "BMP"):
+        raise Unreadable(f"{TRUNCATED} (--accept-truncated is for PNG, JPEG and BMP of 8 bits)")
+    ImageFile.LOAD_TRUNCATED_IMAGES = True  # only here: Pillow would fill damaged images as well
+    try:
+        pixels = _pillow(content, structure)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    pixels.notes.append(FILLED)
     return pixels
 
 

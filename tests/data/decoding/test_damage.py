@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import errors_of, run_script
 from zoo import RGB, SMOOTH, ZOO, chunk, encoded, exif_of, png, segment, tiff, with_segments
 
 from data.images import image_header, read_image
@@ -118,6 +119,33 @@ def test_an_end_marker_elsewhere_is_not_the_end_of_a_jpeg(tmp_path, capfd):
             path.write_bytes(jpeg[: int(share * len(jpeg))] + b"\xff\xd9")
             refused(path, "damaged|truncated", (read_image, read_photograph))
     assert capfd.readouterr().err == ""
+
+
+def test_truncated_images_are_restored_on_request(tmp_path, small_weights):
+    names = {"rgb8.png": 0, "palette4.png": 0, "rgb.jpg": 8, "progressive_rgb.jpg": 255, "exif6<.jpg": 8, "rgb.bmp": 0}
+    whole = {"a.webp": ZOO["lossless.webp"].content, "a.tif": tiff(RGB)}
+    (tmp_path / "in").mkdir()
+    contents = {name: ZOO[name].content for name in names} | whole
+    for name, content in contents.items():
+        (tmp_path / "in" / name).write_bytes(content[: len(content) * 3 // 4])
+    jpeg = ZOO["rgb.jpg"].content
+    (tmp_path / "in" / "marked.jpg").write_bytes(jpeg[: len(jpeg) * 3 // 4] + b"\xff\xd9")
+    options = ["--weights", small_weights, "--input", tmp_path / "in", "--output", tmp_path / "out"]
+    result = run_script("restore.py", *options)
+    assert len(errors_of(result)) == len(result.stderr.splitlines()) == len(contents) + 1
+    result = run_script("restore.py", *options, "--accept-truncated")
+    assert {name for name in whole if any(f"/{name}: " in line for line in errors_of(result))} == set(whole)
+    assert len(errors_of(result)) == len(whole)
+    filled = "the image is truncated; the missing part is filled"
+    for name in (*names, "marked.jpg"):
+        assert f"note: {tmp_path / 'in' / name}: {filled}" in result.stderr
+        assert (tmp_path / "out" / name).exists()
+    for name, tolerance in names.items():
+        if "exif" in name or name == "rgb.bmp":  # stored in another order
+            continue
+        top = read_photograph(tmp_path / "in" / name, accept_truncated=True).colour[:20].astype(int)
+        assert np.abs(top - ZOO[name].colour[:20]).max() <= tolerance
+    refused(tmp_path / "in" / "rgb8.png", "truncated")  # the option of one file is not that of the next
 
 
 def test_pixels_that_end_too_early_within_sound_files_are_refused(tmp_path, capfd):
