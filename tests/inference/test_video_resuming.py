@@ -13,8 +13,7 @@ import time
 import numpy as np
 import pytest
 from clips import Decoded, pan, write_clip
-from conftest import command_of, errors_of, run_process, run_script
-from scripts.test_full_disk import limited
+from conftest import command_of, disk_full, errors_of, run_script
 
 from inference.video_restoring import restore_video
 
@@ -108,7 +107,8 @@ def test_a_full_disk_ends_in_one_line_and_the_next_job_goes_on(identity_weights,
     arguments = ("--weights", identity_weights, "--input", path, "--output", tmp_path / "out", "--crf", 0)
     # Room for a part of one segment, of one segment, and for both segments but not for the whole.
     for most in (100_000, 300_000, 330_000):
-        result = run_process(limited(command_of("restore.py", *arguments), most))
+        with disk_full(most):
+            result = run_script("restore.py", *arguments)
         assert result.returncode == 2, most
         assert len(errors_of(result)) == len(result.stderr.splitlines()) == 1
         assert os.strerror(errno.EFBIG) in result.stderr
