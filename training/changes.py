@@ -69,22 +69,31 @@ def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> li
 
 def validation_changed(stored: Mapping[str, Any], config: Config) -> bool:
     """Whether the validation sets changed, so that new scores are not comparable with that of best.pt."""
-    return dict(_validated(stored)) != dict(_validated(config.to_dict()))
+    return _validated(stored) != _validated(config.to_dict())
 
 
-def _validated(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    data = values.get("data") or {}
-    for name, part in (data.get("validation") or data.get("test") or {}).items():
-        yield name, {key: part.get(key) for key in SCORED_BY}
+def _validated(values: Mapping[str, Any]) -> Any:
+    data = values.get("data")
+    return _scored_by(data.get("validation") or data.get("test")) if isinstance(data, Mapping) else None
+
+
+def _scored_by(sets: Any) -> Any:
+    """The keys of each set that affect its scores; what is no set, in a damaged file, as it is."""
+    if not isinstance(sets, Mapping):
+        return sets or {}
+    return {
+        name: {key: part.get(key) for key in SCORED_BY} if isinstance(part, Mapping) else part
+        for name, part in sets.items()
+    }
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        name = prefix + key
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping) and name not in FREE | FROM_HERE | IDENTITY:
             yield from _leaves(value, f"{name}.")
         elif name in ("data.test", "data.validation"):
-            yield name, {part: {key: kept.get(key) for key in SCORED_BY} for part, kept in (value or {}).items()}
+            yield name, _scored_by(value)
         else:
             yield name, value
 
@@ -94,5 +103,5 @@ def _is_in(key: str, group: set[str]) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else ", ".join(value) if isinstance(value, Mapping) else str(value)
+    text = "null" if value is None else ", ".join(map(str, value)) if isinstance(value, Mapping) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -239,7 +239,10 @@ class Run:
         """Fill in what checkpoints of earlier versions do not store, from the batch size of that run."""
         progress, sampler = self.progress, self.sampler
         if progress["step"] is None:
-            batch_size = (stored.get("train") or {}).get("batch_size", sampler.batch_size)
+            train = stored.get("train")
+            batch_size = train.get("batch_size") if isinstance(train, Mapping) else None
+            if not isinstance(batch_size, int) or batch_size < 1:
+                batch_size = sampler.batch_size
             progress["samples"] = min(progress["batch"] * batch_size, sampler.length)
             progress["step"] = (progress["epoch"] - 1) * -(-sampler.length // batch_size) + progress["batch"]
 

@@ -15,8 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.images import write_image
 from data.layouts import find_pairs
 from data.sampler import EpochSampler
-from training.changes import FREE, FROM_HERE, IDENTITY
+from training.changes import FREE, FROM_HERE, IDENTITY, check_changes, validation_changed
+from utils import config as kinds
 from utils.config import Config
+from utils.errors import InputError
 
 
 def keys_of(kind, prefix=""):
@@ -271,3 +273,25 @@ def test_a_run_that_was_never_validated_is_not_done(stopped, tmp_path):
     result = train_tiny(root, root / "run", "--train.batch_size=1", "--resume=auto", "--train.epochs=2")
     assert_refused(result, "no best.pt", "up to 2", "train.epochs, which is 2")
     assert "done" not in result.stdout
+
+
+DAMAGED = ["text", 3, None, [1, 2], {"a": 3}, {"a": {"folder": [1]}}, {1: {None: 2}}, {"a": {"a": {"a": "a" * 1000}}}]
+
+
+def test_a_stored_configuration_of_another_structure_is_no_crash(tmp_path):
+    train = kinds.TrainConfig(epochs=1, batch_size=1, lr=1e-3, warmup_epochs=0, clip_norm=1.0, validate_every=1)
+    data = kinds.DataConfig(root=".", train=kinds.TrainSetConfig(), test={"a": kinds.TestSetConfig()})
+    config = Config(task="dehazing", data=data, train=train)
+    sound = config.to_dict()
+    assert (check_changes(sound, config, tmp_path), validation_changed(sound, config)) == ([], False)
+    places = [(key,) for key in sound] + [(part, key) for part in ("model", "data", "train") for key in sound[part]]
+    for *parts, key in places:
+        for value in DAMAGED:
+            stored = config.to_dict()
+            (stored[parts[0]] if parts else stored)[key] = value
+            try:
+                lines = check_changes(stored, config, tmp_path)
+            except InputError as error:
+                lines = [str(error)]
+            assert all(key in line and len(line) < 400 + len(str(tmp_path)) for line in lines)
+            assert isinstance(validation_changed(stored, config), bool)
