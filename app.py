@@ -2,11 +2,19 @@
 
     python app.py --weights runs/ --port 7860
 
-Requires the packages in requirements-extra.txt (`make app` installs them). The server listens on 127.0.0.1 only.
+Requires the packages in requirements-extra.txt (`make app` installs them). The server listens on 127.0.0.1 only and
+answers nobody but pages of its own. Uploads and results lie in a folder that only this user can read; it is removed at
+the end, or at the next start if the process was killed.
 """
+
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
 
 import functools
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -14,14 +22,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data.folders import walk
 from inference.photo_files import SUFFIXES, read_photograph
 from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
 from models import load_model
 from utils.cli import ScriptParser, number_type
 from utils.errors import InputError, printable, run_script
+from utils.local_server import HOST, listen, private_folder, serve
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # must be set before gradio is imported
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # must be set before gradio is imported
 
 WEIGHTS_SUFFIXES = {".pt", ".pth", ".pkl", ".safetensors"}
 MAX_UPLOAD = "100mb"
@@ -40,7 +50,7 @@ def find_weights(paths: list[Path]) -> dict[str, Path]:
     """
     found = {}
     for path in paths:
-        files = path.rglob("*") if path.is_dir() else [path]
+        files = [parent / name for parent, _, names in walk(path) for name in names] if path.is_dir() else [path]
         for file in sorted(files):
             if file.suffix not in WEIGHTS_SUFFIXES or not file.is_file():
                 continue
@@ -69,7 +79,7 @@ def build_page(weights: dict[str, Path]):
 
     def restore_upload(upload: str | None, name: str, self_ensemble: bool, progress=gr.Progress()):  # noqa: B008
         if upload is None:
-            raise gr.Error("Drop an image first.")
+            raise gr.Error("Drop an image first.", print_exception=False)
         try:
             photograph = read_photograph(upload, MAX_MEGAPIXELS)
             check_writable(upload, photograph)  # the result has the same suffix
@@ -78,11 +88,13 @@ def build_page(weights: dict[str, Path]):
                 self_ensemble=self_ensemble,
                 progress=lambda done: progress(done, desc="restoring"),
             )
-        except InputError as error:
-            raise gr.Error(str(error).replace(str(upload), Path(upload).name)) from None
-        target = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), f"restored_{Path(upload).name}")
-        for note in photograph.notes + write_photograph(target, photograph.with_colour(restored)):
-            gr.Info(note)
+            name = f"restored_{Path(upload).stem[-100:]}{Path(upload).suffix}"
+            target = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), name)
+            write_photograph(target, photograph.with_colour(restored))
+        except (InputError, OSError, MemoryError) as error:
+            problem = printable(str(error).replace(str(upload), Path(upload).name))
+            print(f"error: {problem}", file=sys.stderr)
+            raise gr.Error(problem, print_exception=False) from None
         return (preview(photograph.colour), preview(restored)), str(target)
 
     with gr.Blocks(title="IRNeXt", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
@@ -119,22 +131,29 @@ def main() -> None:
     parser.add_argument("--port", type=number_type(int, 1, 65535), default=7860, help="serve on http://127.0.0.1:PORT")
     args = parser.parse()
     weights = find_weights(args.weights)
+    listener = listen(args.port)
+    folder = private_folder("irnext-page")
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)
     try:
+        import fastapi
         import gradio as gr
     except ImportError as error:
+        shutil.rmtree(folder)
         raise InputError(f"app.py requires {error.name}; pip install -r requirements-extra.txt") from None
     local_fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    try:
-        build_page(weights).launch(
-            server_name="127.0.0.1",
-            server_port=args.port,
-            share=False,
-            max_file_size=MAX_UPLOAD,
-            theme=gr.themes.Default(**local_fonts),
-            footer_links=[],
-        )
-    except OSError as error:
-        raise InputError(f"--port {args.port}: {error.args[0]}") from None
+    page = gr.mount_gradio_app(
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        build_page(weights),
+        path="",
+        server_name=HOST,
+        server_port=args.port,
+        max_file_size=MAX_UPLOAD,
+        theme=gr.themes.Default(**local_fonts),
+        footer_links=[],
+        ssr_mode=False,
+        enable_monitoring=False,
+    )
+    serve(page, listener, folder)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """The page, in a real browser."""
 
+import contextlib
 import io
 import math
 import re
 import shutil
+import signal
 import socket
+import stat
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -30,29 +34,97 @@ FLAGS = (
 
 
 @pytest.fixture
-def page_address(small_weights, tmp_path):
-    """The page's address while it runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = command_of("app.py", "--weights", small_weights, "--port", port)
-    command["env"] |= {"GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
-    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        try:
+def pages(small_weights, tmp_path):
+    """Starts pages with a common folder for temporary files; returns the process and the address of each."""
+    pytest.importorskip("gradio", reason="pip install -r requirements-extra.txt")
+    (tmp_path / "temporary").mkdir()
+    with contextlib.ExitStack() as stack:
+
+        def start() -> tuple[subprocess.Popen, str]:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            command = command_of("app.py", "--weights", small_weights, "--port", port)
+            command["env"] |= {"TMPDIR": str(tmp_path / "temporary")}
+            process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            stack.enter_context(process)
+            stack.callback(process.kill)
             for line in process.stdout:
                 if "Running on local URL" in line:
-                    break
-            else:
-                pytest.fail("the page did not start")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+                    return process, f"http://127.0.0.1:{port}"
+            pytest.fail("the page did not start")
+
+        yield start
+
+
+@pytest.fixture
+def page_address(pages):
+    """The page's address while it runs."""
+    return pages()[1]
+
+
+def status_of(url: str, data: bytes | None = None, **headers: str) -> int:
+    """The status of the answer to a request."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code if error.headers["Access-Control-Allow-Origin"] is None else 0
+
+
+def upload(address: str) -> None:
+    """Upload a file, as the page does."""
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nprivate\r\n--x--\r\n'
+    assert status_of(f"{address}/gradio_api/upload", body, Content_Type="multipart/form-data; boundary=x") == 200
+
+
+WRONG_CALLS = [
+    b'{"data": []}',
+    b'{"data": [1, 2, 3]}',
+    b'{"data": [null, "no such weights", false]}',
+    b'{"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "best.pt", false]}',
+    b'{"data": [{"path": "/etc/passwd.png", "meta": {"_type": "gradio.FileData"}}, "best.pt", false]}',
+]
+
+
+@pytest.mark.extra
+def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(pages):
+    process, address = pages()
+    port = address.split(":")[-1]
+    for path in ("", "/config", "/gradio_api/info", "/gradio_api/upload", "/gradio_api/file=/etc/passwd", "/theme.css"):
+        for headers in ({"Host": f"evil.com:{port}"}, {"Origin": "http://evil.com"}, {"Sec_Fetch_Site": "cross-site"}):
+            assert status_of(address + path, **headers) == 403, (path, headers)
+    assert status_of(f"http://localhost:{port}/config", Origin=f"http://localhost:{port}") == 200
+    assert status_of(f"{address}/gradio_api/file=/etc/passwd") == 403
+    for call in WRONG_CALLS:
+        url = f"{address}/gradio_api/run/restore_upload"
+        assert status_of(url, call, Content_Type="application/json") == 500
+    process.terminate()
+    lines = process.stdout.read().splitlines()
+    assert len(lines) == len(WRONG_CALLS), lines
+    assert all(line.startswith("error: ") for line in lines)
+
+
+@pytest.mark.extra
+def test_uploads_are_private_and_removed_at_the_end_or_at_the_next_start(pages, tmp_path):
+    temporary = tmp_path / "temporary"
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        process, address = pages()
+        upload(address)
+        (folder,) = temporary.iterdir()  # that of a killed page before it is gone
+        files = list(folder.rglob("*"))
+        assert [path.read_text() for path in files if path.name == "a.png"] == ["private"]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, *files)} == {0o700, 0o600}
+        process.send_signal(number)
+        assert process.wait(30) in (-signal.SIGKILL, 75, 130)
+        assert folder.exists() == (number == signal.SIGKILL)
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.extra
 def test_an_image_is_dropped_compared_and_downloaded(page_address, small_weights, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-extra.txt")
-    pytest.importorskip("gradio", reason="pip install -r requirements-extra.txt")
     if BROWSER is None:
         pytest.skip("there is no chromium: apt-get install chromium")
     Image.fromarray(PHOTO).save(tmp_path / "photo.png", icc_profile=PROFILE)
