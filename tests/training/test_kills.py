@@ -75,7 +75,8 @@ def runs(tmp_path_factory):
     """The folder of a run that never stopped, and those of two that were killed several times."""
     root = write_reside(tmp_path_factory.mktemp("kills") / "reside")
     rng = random.Random(0)
-    places = {str(root / f"run{number}"): rng.choices(range(1, OPERATIONS), k=3) for number in range(2)}
+    # Anywhere, and from the end of the first epoch's steps on: around its checkpoints and within its validation
+    places = {str(root / f"run{first}"): rng.choices(range(first, OPERATIONS), k=3) for first in (1, 36)}
     options = ["--train.epochs=2", "--train.ema_decay=0.9", "--resume=auto"]
     arguments = tiny_arguments(root, root, *options)
     command = command_of("-c", STARTER, json.dumps({str(root / "whole"): []} | places), *arguments)
