@@ -18,7 +18,7 @@ from utils.errors import InputError, printable
 from utils.files import write_atomically
 from utils.main_memory import free_main_memory
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".avif"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"}
 MAX_MEGAPIXELS = 500  # decompression-bomb guard: a file of a few kilobytes can declare any size
 # Bytes per pixel while an image is decoded, for each byte per channel: the decoder's own rows or planes of up to four
 # channels, the array made of them, and its upright copy.

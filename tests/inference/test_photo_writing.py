@@ -212,9 +212,10 @@ def table_of_the_docs() -> dict[str, dict[str, bool]]:
     """What each format keeps, as docs/restore.md says: format -> row -> whether."""
     text = (ROOT / "docs" / "restore.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    start = next(index for index, row in enumerate(rows) if row[1:] == ["PNG", "JPEG", "TIFF", "WebP", "AVIF", "BMP"])
-    formats = [name.upper() for name in rows[start][1:]]
-    answers = [row for row in rows[start + 2 :] if set(row[1:]) <= {"yes", "no"}]
+    start = next(index for index, row in enumerate(rows) if row[1:3] == ["PNG", "JPEG"])
+    formats = [name.upper().replace(" ", "") for name in rows[start][1:]]
+    assert set(formats) == set(FORMATS.values())
+    answers = [row for row in rows[start + 2 :] if set(row[1:]) <= {"yes", "no"} and len(row) == len(rows[start])]
     return {format: {row[0]: row[1 + index] == "yes" for row in answers} for index, format in enumerate(formats)}
 
 
@@ -253,6 +254,8 @@ def write_input(path: Path, rng: random.Random, has: set[str]) -> None:
                 info.add(kind, content)
     if format == "TIFF":
         write_tiff(path, pixels, has)
+    elif format == "PPM":
+        path.write_bytes(cv2.imencode(".pnm", pixels)[1])
     elif format == "BMP" and HAS_ALPHA in has:
         _, content = cv2.imencode(".bmp", np.dstack([COLOUR, ALPHA]))
         if RESOLUTION in has:
@@ -314,8 +317,10 @@ def found_in(path: Path) -> set[str]:
         exif = image.getexif()
         chunks = CHUNKS if "icc_profile" not in info else {kind: CHUNKS[kind] for kind in CHUNKS.keys() - {b"sRGB"}}
         holds = {
-            DEPTH: (format == "PNG" and content[24] == 16) or (format == "TIFF" and image.tag_v2[258][0] == 16),
-            AS_GREY: image.mode in ("L", "LA", "I;16"),
+            DEPTH: (format == "PNG" and content[24] == 16)
+            or (format == "TIFF" and image.tag_v2[258][0] == 16)
+            or (format == "PPM" and content.split()[3] == b"65535"),
+            AS_GREY: image.mode in ("L", "LA", "I;16", "I"),
             HAS_ALPHA: image.mode in ("LA", "RGBA"),
             ICC: info.get("icc_profile") == PROFILE,
             EXIF: float(exif.get_ifd(EXIF_IFD).get(EXPOSURE, 0)) == 0.01,
@@ -345,7 +350,7 @@ def generated(small_weights, tmp_path_factory) -> tuple[Path, dict[str, set[str]
     root, rng = tmp_path_factory.mktemp("generated"), random.Random(0)
     (root / "in").mkdir()
     has = {}
-    for suffix in (".png", ".jpg", ".tif", ".webp", ".avif", ".bmp"):
+    for suffix in (".png", ".jpg", ".tif", ".webp", ".bmp", ".avif", ".jp2", ".ppm", ".pgm"):
         for index in range(14):
             name = f"{index}{suffix}"
             has[name] = properties(suffix, rng)
@@ -360,13 +365,13 @@ def test_each_format_keeps_what_the_table_says(generated):
     root, has = generated
     for name, wanted in has.items():
         expected = set(wanted)
-        if HAS_ALPHA in wanted and not (name.endswith(".png") and DEPTH not in wanted):
+        if HAS_ALPHA in wanted and not (name.endswith((".png", ".jp2")) and DEPTH not in wanted):
             expected -= {AS_GREY}  # greyscale with alpha becomes RGBA
         found = found_in(root / "out" / name)
         assert found == expected, (name, wanted)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif"])
 def test_no_thumbnail_shows_the_image_before_it_was_restored(small_weights, tmp_path, suffix):
     """EXIF thumbnails, compressed and uncompressed, in either byte order, and those of XMP."""
     (tmp_path / "in").mkdir()
