@@ -29,7 +29,7 @@ class Segments:
     """Restored frames in a folder: whole segments as H.264, those after the last one as they are, with a checksum.
 
     Args:
-        folder: created if missing, emptied if it was made with other ``settings``.
+        folder: created for the first frame, removed if it was made with other ``settings``.
         settings: everything that determines the frames, as JSON has it.
 
     Attributes:
@@ -41,17 +41,13 @@ class Segments:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], description: Description, crf: int) -> None:
-        self.folder, self.description, self.crf = folder, description, crf
+        self.folder, self.settings, self.description, self.crf = folder, settings, description, crf
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise InputError(f"{folder}: in the way of the frames to be restored; remove it")
-        listing = folder / "settings.json"
-        if folder.exists() and _read(listing) != settings:
+        if folder.exists() and _read(self._listing) != settings:
             shutil.rmtree(folder)
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            write_atomically(listing, json.dumps(settings))
         self.paths = self._whole_segments()
-        for path in set(folder.iterdir()) - {listing, self._frames, *self.paths}:
+        for path in set(folder.glob("*")) - {self._listing, self._frames, *self.paths}:
             path.unlink()
         self.kept = sum(1 for _ in self._stored())
         self.count = len(self.paths) * SEGMENT + self.kept
@@ -62,6 +58,8 @@ class Segments:
 
     def add(self, planes: Planes, pts: int, duration: int) -> None:
         """Keep one more frame."""
+        if self.count == 0:
+            write_atomically(self._listing, json.dumps(self.settings))
         if self.kept == SEGMENT:
             frames, path = self._frames, self._encode()
             self.paths.append(path)
@@ -79,6 +77,10 @@ class Segments:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+    @property
+    def _listing(self) -> Path:
+        return self.folder / "settings.json"
 
     @property
     def _frames(self) -> Path:
