@@ -49,6 +49,23 @@ def test_damage_inside_is_found_by_decoding(reside):
     assert_refused(check("dehazing_its", reside, "--decode"), "1 broken image", path)
 
 
+def test_files_cut_off_anywhere_are_found_by_their_headers(tmp_path):
+    root = write_shape("desnowing_csd", tmp_path / "csd")
+    snow = root / "train2500" / "Snow"
+    first, second, third = (snow / f"{number}.tif" for number in (1, 2, 3))
+    image = Image.fromarray(read_image(third))
+    image.save(third, "BMP")  # what a file is called does not matter
+    image.save(second, compression="tiff_lzw")
+    whole = {path: path.read_bytes() for path in (first, second, third)}
+    for share in (0.1, 0.5, 0.9, 0.99):
+        for path, content in whole.items():
+            path.write_bytes(content[: int(share * len(content))])
+        result = check("desnowing_csd", root)
+        assert_refused(result, "1 problem")
+        assert "3 broken images: " in result.stdout
+        assert all(str(path) in result.stdout for path in whole)
+
+
 def test_targets_shared_between_training_and_test(tmp_path):
     root = write_shape("desnowing_csd", tmp_path / "csd")
     content = (root / "train2500" / "Gt" / "2.tif").read_bytes()
