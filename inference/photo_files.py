@@ -1,6 +1,5 @@
 """Read image files for restoring, preserving bit depth, grayscale, alpha, ICC profile and metadata."""
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from data.decoding import jpeg, png
 from data.decoding.orientation import EXIF_PREFIX, upright_exif, upright_xmp
-from data.decoding.quiet import captured_messages
+from data.decoding.quiet import captured_messages, no_warnings
 from data.decoding.structure import Structure
 from data.images import MAX_MEGAPIXELS, SUFFIXES, decode_file, file_structure
 from inference.photo_metadata import is_lossless_webp
@@ -74,8 +73,7 @@ def read_photograph(
     if structure.pages > 1:
         notes.append(f"only the first of {structure.pages} pages is restored")
     try:
-        with captured_messages(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with captured_messages(), no_warnings():
             metadata = metadata_of(content, structure)
     except Exception:  # Pillow raises almost any exception on damaged metadata
         metadata = {}

@@ -8,10 +8,24 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import tifffile
+from image_bytes import (
+    bmp,
+    chunk,
+    encoded,
+    exif_of,
+    packed,
+    png,
+    segment,
+    tiff,
+    turned,
+    webp_with,
+    with_segments,
+    xmp_of,
+)
 from PIL import Image
 
 HEIGHT, WIDTH = 53, 46
+SIZE = WIDTH, HEIGHT
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 DEEP = RNG.integers(0, 65536, (HEIGHT, WIDTH, 3), np.uint16)
@@ -28,103 +42,6 @@ class Animal(NamedTuple):
     colour: np.ndarray
     alpha: np.ndarray | None = None
     tolerance: int = 0
-
-
-def turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """How an upright image is stored so that ``orientation`` (EXIF 2.3, tag 0x0112) makes it upright."""
-    if orientation in (6, 8):
-        return np.rot90(image, 1 if orientation == 6 else -1)
-    if orientation in (5, 7):
-        image = image.swapaxes(0, 1)
-        return image if orientation == 5 else image[::-1, ::-1]
-    return {1: image, 2: image[:, ::-1], 3: image[::-1, ::-1], 4: image[::-1]}[orientation]
-
-
-def encoded(image: np.ndarray, format: str, mode: str | None = None, **options) -> bytes:
-    """What Pillow writes."""
-    content = io.BytesIO()
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    (picture.convert(mode) if mode else picture).save(content, format, **options)
-    return content.getvalue()
-
-
-def chunk(kind: bytes, body: bytes, checksum: int = 0) -> bytes:
-    """A PNG chunk; ``checksum`` makes its checksum wrong."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body) ^ checksum)
-
-
-def packed(rows: np.ndarray, bits: int) -> bytes:
-    """Rows of samples (H, N) as PNG stores them, each preceded by filter type 0."""
-    if bits == 16:
-        rows = rows.astype(">u2").view(np.uint8)
-    elif bits < 8:
-        shifts = np.arange(bits - 1, -1, -1)
-        rows = np.packbits((rows[..., None] >> shifts & 1).reshape(len(rows), -1).astype(np.uint8), axis=1)
-    return b"".join(b"\0" + row.tobytes() for row in np.asarray(rows, rows.dtype))
-
-
-ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-
-
-def png(
-    image: np.ndarray, colour: int, bits: int, before: bytes = b"", after: bytes = b"", adam7: bool = False
-) -> bytes:
-    """A PNG of samples (H, W) or (H, W, C), with chunks before and after its pixels."""
-    height, width = image.shape[:2]
-    image = image.reshape(height, width, -1)
-    passes = [image[y::dy, x::dx] for y, x, dy, dx in ADAM7] if adam7 else [image]
-    data = b"".join(packed(part.reshape(len(part), -1), bits) for part in passes if part.size)
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, adam7)
-    compressed = zlib.compress(data)
-    pixels = b"".join(chunk(b"IDAT", compressed[at : at + 500]) for at in range(0, len(compressed), 500))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + pixels + after + chunk(b"IEND", b"")
-
-
-def exif_of(orientation: int, order: str = "<") -> bytes:
-    """An EXIF block with an orientation and the name of a maker, without prefix."""
-    entries = struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0) + struct.pack(
-        order + "HHI4s", 271, 2, 4, b"abc\0"
-    )
-    return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 2) + entries + bytes(4)
-
-
-def xmp_of(orientation: int) -> bytes:
-    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="%d"/></x:xmpmeta>' % orientation
-
-
-def segment(code: int, body: bytes) -> bytes:
-    """A JPEG segment."""
-    return bytes([0xFF, code]) + struct.pack(">H", len(body) + 2) + body
-
-
-def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
-    """A JPEG with segments after its start marker."""
-    return jpeg[:2] + b"".join(segments) + jpeg[2:]
-
-
-def webp_with(content: bytes, exif: bytes = b"", xmp: bytes = b"") -> bytes:
-    """A WebP in the extended format, with the chunks given."""
-    with Image.open(io.BytesIO(content)) as image:
-        size = (image.width - 1).to_bytes(3, "little") + (image.height - 1).to_bytes(3, "little")
-        flags = 8 * bool(exif) | 4 * bool(xmp) | 16 * (image.mode == "RGBA")
-    chunks = [(b"VP8X", bytes([flags, 0, 0, 0]) + size)]
-    body = b"".join(riff(*part) for part in chunks) + content[12:]
-    body += b"".join(riff(kind, data) for kind, data in ((b"EXIF", exif), (b"XMP ", xmp)) if data)
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
-
-
-def riff(kind: bytes, data: bytes) -> bytes:
-    return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
-
-
-def tiff(image: np.ndarray, **options) -> bytes:
-    """What tifffile writes."""
-    content = io.BytesIO()
-    options = {"metadata": None, "photometric": "rgb" if image.ndim == 3 else "minisblack"} | options
-    tifffile.imwrite(
-        content, image, **{key: options.pop(key) for key in ("byteorder", "bigtiff") if key in options}, **options
-    )
-    return content.getvalue()
 
 
 def pngs() -> Iterator[tuple[str, Animal]]:
@@ -230,6 +147,43 @@ def netpbms() -> Iterator[tuple[str, Animal]]:
     )
 
 
+def bmps() -> Iterator[tuple[str, Animal]]:
+    shades = RNG.integers(0, 256, (256, 4), np.uint8)
+    for bits in (1, 4, 8):
+        samples = GREY >> 8 - bits
+        table = shades[: 2**bits]
+        pixels = packed(samples, bits) if bits < 8 else None
+        rows = np.frombuffer(pixels, np.uint8).reshape(HEIGHT, -1)[:, 1:] if pixels else samples
+        yield f"palette{bits}", Animal(bmp(SIZE, bits, rows.copy(), table.tobytes()), table[samples][..., 2::-1])
+    runs = b"".join(b"".join(bytes([1, value]) for value in row) + b"\0\0" for row in GREY[::-1]) + b"\0\1"
+    content = bmp(SIZE, 8, GREY, shades.tobytes(), run_lengths=runs)
+    yield "run_lengths", Animal(content, shades[GREY][..., 2::-1])
+    red, green, blue = (RGB[..., channel].astype("<u2") >> 3 for channel in range(3))
+    five = np.floor(np.dstack([red, green, blue]) * (255 / 31)).astype(np.uint8)
+    yield "555", Animal(bmp(SIZE, 16, red << 10 | green << 5 | blue), five, tolerance=1)
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    yield "565", Animal(bmp(SIZE, 16, red << 11 | green << 6 | blue, masks=masks), five, tolerance=5)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    yield "alpha", Animal(bmp(SIZE, 32, np.dstack([RGB[..., ::-1], ALPHA]), masks=masks), RGB, ALPHA)
+    head = struct.pack("<IHHIIHHHH", 0, 0, 0, 26, 12, WIDTH, HEIGHT, 1, 24)
+    yield "os2", Animal(b"BM" + head + bmp(SIZE, 24, RGB[..., ::-1])[54:], RGB)
+
+
+def animations() -> Iterator[tuple[str, Animal]]:
+    for format, first, options in (
+        ("PNG", RGB, {}),
+        ("WEBP", RGB, {"lossless": True}),
+        ("GIF", GREY, {}),
+        ("AVIF", SMOOTH, {"quality": 98, "subsampling": "4:4:4"}),
+        ("MPO", SMOOTH, {"quality": 98, "subsampling": 0}),
+        ("TIFF", RGB, {}),
+    ):
+        more = [Image.fromarray(first[::-1].copy())]
+        content = encoded(first, format, save_all=True, append_images=more, **options)
+        alpha = np.full_like(GREY, 255) if format == "WEBP" else None  # Pillow says that it could be transparent
+        yield format, Animal(content, first, alpha, tolerance=8 if first is SMOOTH else 0)
+
+
 def rest() -> Iterator[tuple[str, Animal]]:
     rgba = np.dstack([RGB, ALPHA])
     yield "rgb.bmp", Animal(encoded(RGB, "BMP"), RGB)
@@ -248,6 +202,7 @@ def rest() -> Iterator[tuple[str, Animal]]:
     yield "rgb.jp2", Animal(encoded(RGB, "JPEG2000"), RGB)
     yield "grey.jp2", Animal(encoded(GREY, "JPEG2000"), GREY)
     yield "rgba.jp2", Animal(encoded(rgba, "JPEG2000"), RGB, ALPHA)
+    yield "tiles.jp2", Animal(encoded(RGB, "JPEG2000", tile_size=(16, 16)), RGB)
     yield "rgb.j2k", Animal(encoded(RGB, "JPEG2000", no_jp2=True), RGB)
     for name, image in (("deep", DEEP[..., ::-1]), ("deep_grey", DEEP_GREY)):
         content = cv2.imencode(".jp2", image, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
@@ -261,6 +216,9 @@ def rest() -> Iterator[tuple[str, Animal]]:
         yield f"{name}rgb.jpg", Animal(encoded(SMOOTH, "JPEG", **options), SMOOTH, tolerance=8)
         yield f"{name}grey.jpg", Animal(encoded(SMOOTH_GREY, "JPEG", **options), SMOOTH_GREY, tolerance=8)
         yield f"{name}cmyk.jpg", Animal(encoded(SMOOTH, "JPEG", "CMYK", **options), SMOOTH, tolerance=12)
+    filled = encoded(SMOOTH, "JPEG", quality=98, subsampling=0).replace(b"\xff\xdb", b"\xff\xff\xff\xdb")
+    yield "filled.jpg", Animal(filled, SMOOTH, tolerance=8)
+    yield "stored_as_rgb.jpg", Animal(encoded(SMOOTH, "JPEG", quality=98, keep_rgb=True), SMOOTH, tolerance=8)
     yield "subsampled.jpg", Animal(encoded(SMOOTH, "JPEG", quality=98), SMOOTH, tolerance=30)
 
 
@@ -307,7 +265,15 @@ def oriented() -> Iterator[tuple[str, Animal]]:
 
 def zoo() -> dict[str, Animal]:
     """All of them by name."""
-    parts = {".png": pngs(), ".tif": tiffs(), ".ppm": netpbms(), "": rest(), " ": oriented()}
+    parts = {
+        ".png": pngs(),
+        ".tif": tiffs(),
+        ".ppm": netpbms(),
+        ".bmp": bmps(),
+        ".animation": animations(),
+        "": rest(),
+        " ": oriented(),
+    }
     return {f"{name}{suffix.strip()}": animal for suffix, part in parts.items() for name, animal in part}
 
 

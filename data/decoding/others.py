@@ -8,6 +8,7 @@ from math import ceil
 from PIL import Image
 
 from data.decoding.orientation import orientation_of, without_prefix
+from data.decoding.quiet import no_warnings
 from data.decoding.structure import TRUNCATED, Content, FileBytes, Structure, Unreadable
 
 MAX_CHUNKS = 100_000
@@ -26,8 +27,9 @@ def opened(content: Content, format: str) -> Image.Image:
 
 def of_pillow(content: Content, format: str, pages: int | None = None) -> Structure:
     """What Pillow finds in the header."""
-    image = opened(content, format)
-    pages = getattr(image, "n_frames", 1) if pages is None else pages
+    with no_warnings():
+        image = opened(content, format)
+        pages = getattr(image, "n_frames", 1) if pages is None else pages
     return Structure(format, *image.size, image.mode, pages=pages, parts={"info": dict(image.info)})
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-import warnings
 from dataclasses import dataclass, field
 
 import cv2
@@ -14,7 +13,7 @@ from data.decoding import png, tiff
 from data.decoding.deep_tiff import decode_tiff
 from data.decoding.orientation import upright
 from data.decoding.others import opened
-from data.decoding.quiet import captured_messages
+from data.decoding.quiet import captured_messages, no_warnings
 from data.decoding.structure import TRUNCATED, Structure, Unreadable
 
 # OpenCV refuses more (CV_IO_MAX_IMAGE_WIDTH, _HEIGHT and _PIXELS).
@@ -51,8 +50,7 @@ def decode(content: bytes, structure: Structure, accept_truncated: bool = False)
     """
     if structure.truncated and not accept_truncated:
         raise Unreadable(TRUNCATED)
-    with captured_messages() as messages, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with captured_messages() as messages, no_warnings():
         pixels = _incomplete(content, structure) if structure.truncated else _decoded(content, structure)
     if structure.format == "JPEG":
         _judge(messages, pixels, accept_truncated)

@@ -3,10 +3,19 @@
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 
 STDERR = 2
 _lock = threading.RLock()  # the descriptor belongs to the whole process
+
+
+@contextlib.contextmanager
+def no_warnings() -> Iterator[None]:
+    """Without warnings, such as Pillow's about damaged metadata; in one thread at a time, as they are global."""
+    with _lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Read the structure of any image file."""
 
-import warnings
 from collections.abc import Callable
 
 from data.decoding import boxes, jpeg, others, png, tiff
@@ -31,6 +30,4 @@ def structure_of(content: Content) -> Structure:
     format = format_of(content[:SIGNATURE_LENGTH])
     if format is None:
         raise Unreadable("not an image, or in an unsupported format")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about damaged metadata
-        return PARSERS[format](content)
+    return PARSERS[format](content)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import errors_of, run_script
-from zoo import RGB, SMOOTH, ZOO, chunk, encoded, exif_of, png, segment, tiff, with_segments
+from image_bytes import chunk, encoded, exif_of, png, segment, tiff, with_segments
+from zoo import RGB, SMOOTH, ZOO
 
 from data.images import image_header, read_image
 from inference.photo_files import photograph_size, read_photograph

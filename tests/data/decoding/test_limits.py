@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
-from zoo import DEEP_GREY, RGB, SMOOTH, chunk, encoded, png, segment, tiff
+from image_bytes import chunk, encoded, png, segment, tiff
+from zoo import DEEP_GREY, RGB, SMOOTH
 
 from data.images import image_header, read_image
 from inference.photo_files import photograph_size, read_photograph

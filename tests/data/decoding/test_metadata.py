@@ -9,20 +9,8 @@ import zlib
 import numpy as np
 import pytest
 from conftest import run_script
-from zoo import (
-    RGB,
-    SMOOTH,
-    ZOO,
-    chunk,
-    encoded,
-    exif_of,
-    png,
-    segment,
-    tiff,
-    turned,
-    webp_with,
-    with_segments,
-)
+from image_bytes import chunk, encoded, exif_of, png, segment, tiff, turned, webp_with, with_segments
+from zoo import RGB, SMOOTH, ZOO
 
 from data.decoding.orientation import orientation_of
 from data.decoding.quiet import captured_messages
