@@ -108,7 +108,7 @@ def test_results_that_cannot_be_written_are_named(three, small_weights):
     assert result.returncode == 2
     errors = errors_of(result)
     assert len(errors) == len(result.stderr.splitlines()) == 3
-    for name, reason in ((long, "File name too long"), ("out/file", ""), ("deep.jpg", "use .png or .tif")):
+    for name, reason in (("n" * 50, "File name too long"), ("out/file", ""), ("deep.jpg", "use .png or .tif")):
         assert any(name in line and reason in line for line in errors), (name, errors)
     assert "4 restored, 0 skipped, 3 failed" in result.stdout
     assert (three / "out" / "file").read_text() == "mine"
