@@ -69,6 +69,8 @@ class Group:
             dist.barrier()  # wait until the main process has saved its checkpoint
         if self.is_main:
             raise InputError(message)
+        with contextlib.suppress(RuntimeError):
+            self.any(True)  # fails when the main process has ended: torchrun would not let it report the problem
         sys.exit(2)
 
     @contextlib.contextmanager

@@ -7,7 +7,17 @@ import socket
 import subprocess
 
 import pytest
-from conftest import assert_refused, command_of, disk_full, run_script, tiny_arguments, tiny_training, train_tiny
+from conftest import (
+    assert_refused,
+    command_of,
+    disk_full,
+    errors_of,
+    run_parallel,
+    run_script,
+    tiny_arguments,
+    tiny_training,
+    train_tiny,
+)
 
 from utils import output as output_module
 from utils.errors import InputError
@@ -61,6 +71,14 @@ def test_a_second_process_is_refused_and_a_killed_one_makes_room(reside, small_w
     (note,) = result.stderr.splitlines()
     assert note.startswith(f"note: {tmp_path / 'out'}: taken over from {script}, process {first.pid} on ")
     assert not list((tmp_path / "out").glob("*.lock"))
+
+
+def test_several_processes_are_refused_in_one_line(reside, tmp_path, waiting):
+    first = waiting("train.py")
+    refused = run_parallel("train.py", *tiny_arguments(reside, tmp_path / "out"))
+    assert refused.returncode != 0
+    (line,) = errors_of(refused)  # all others are torchrun's
+    assert f"train.py, process {first.pid} on " in line
 
 
 def test_a_run_that_trains_is_left_alone(reside, tmp_path):
