@@ -56,7 +56,7 @@ def _state_of(item: Any, stored: Any, name: str) -> dict[str, Any]:
 def _weights(stored: Any, model: nn.Module, name: str) -> dict[str, Tensor]:
     expected = model.state_dict()
     if unexpected := [key for key in _entries(stored, name) if key not in expected]:
-        raise ValueError(f"{name}.{shortened(str(unexpected[0]))} is unexpected")
+        raise ValueError(f"{name}.{_shown(unexpected[0])} is unexpected")
     weights = _like(stored, expected, name)
     for key, value in weights.items():
         if key.endswith("running_var") or not value.is_floating_point():
@@ -100,7 +100,7 @@ def _rates(stored: Any, group: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _adam_state(stored: Any, parameter: Tensor, name: str) -> dict[str, Tensor]:
     if unexpected := _entries(stored, name).keys() - ADAM_STATE:
-        raise ValueError(f"{name}.{shortened(str(next(iter(unexpected))))} is unexpected")
+        raise ValueError(f"{name}.{_shown(next(iter(unexpected)))} is unexpected")
     like = parameter.detach()
     state = _like(stored, {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}, name)
     for key in ("step", "exp_avg_sq"):
@@ -228,6 +228,10 @@ def _item(entries: Mapping[str, Any], key: Any, prefix: str = "") -> Any:
     if key not in entries:
         raise ValueError(f"{prefix}{key} is missing")
     return entries[key]
+
+
+def _shown(key: Any) -> str:
+    return shortened(key) if isinstance(key, str) else f"<{type(key).__name__}>"
 
 
 def _names(stored: Any, name: str) -> list[str]:

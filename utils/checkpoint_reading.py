@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -25,16 +25,18 @@ from utils.errors import InputError, shortened
 MAX_STRUCTURE = 8 * 2**20
 MAX_OPERATIONS = 2_000_000
 PROTOCOL = 2  # of the pickle, fixed in torch.save
+MAX_BYTES = 256  # of a bytes object
 MAX_TUPLE = 10_000  # leaves of a tuple, nested ones counted each time: hashing one visits them all
 
 LEGACY_PICKLES = 5  # before torch 1.6, a file began with a magic number, a version, a description, objects and keys
 STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+ENCODE = "_codecs.encode"  # how protocol 2 writes bytes, those of NumPy scalars for example
 NUMPY_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 ALLOWED = {
     "collections.OrderedDict",
     "__builtin__.set",
-    "_codecs.encode",
+    ENCODE,
     "numpy.dtype",
     *NUMPY_SCALARS,
     "torch.Size",
@@ -45,6 +47,16 @@ ALLOWED = {
     *(f"torch.{name}Storage" for name in STORAGES),
     *(f"torch.{name}" for name in DTYPES),
 }
+
+
+class _Item(NamedTuple):
+    """What is known of a part of a structure: the text, the name of a function, or the two values of a pair."""
+
+    value: str | tuple | None
+    leaves: int = 1  # of a tuple, with those of the tuples in it
+
+
+NOTHING = _Item(None)
 
 
 def load_checkpoint(path: str | Path) -> Any:
@@ -97,7 +109,7 @@ def _structures(file: BinaryIO) -> list[BinaryIO]:
     """
     if file.read(4) != b"PK\x03\x04":
         file.seek(0)
-        return [io.BytesIO(file.read(MAX_STRUCTURE))] * LEGACY_PICKLES
+        return [io.BytesIO(file.read(MAX_STRUCTURE))] * LEGACY_PICKLES  # one stream: they follow each other
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -119,29 +131,44 @@ def _check_structure(stream: BinaryIO, path: str | Path) -> None:
         InputError: it needs a function or class that is not in ``ALLOWED``.
         ValueError, IndexError: it is damaged or too large.
     """
-    stack: list[int | None] = []  # leaves of each tuple, 0 for anything else; None is a mark
-    memo: dict[int, int] = {}
+    stack: list[_Item | None] = []  # None is a mark
+    memo: dict[int, _Item] = {}
     for number, (operation, argument, _) in enumerate(pickletools.genops(stream)):
         if number > MAX_OPERATIONS or operation.proto > PROTOCOL:
             raise ValueError("the structure is too large, or not written by torch.save")
-        name, needed, leaves = operation.name, operation.stack_before, 0
-        if name == "GLOBAL" and argument.replace(" ", ".") not in ALLOWED:
-            raise _refusal(path, argument.replace(" ", "."))
+        name, needed, result = operation.name, operation.stack_before, NOTHING
         taken = []
         if pickletools.markobject in needed:
             while (top := stack.pop()) is not None:
                 taken.append(top)
             needed = needed[: needed.index(pickletools.markobject)]
         taken += [stack.pop() for _ in needed]
-        if name.startswith("TUPLE"):
-            leaves = sum(max(1, part or 0) for part in taken)
-            if leaves > MAX_TUPLE:
+        if name == "GLOBAL":
+            result = _Item(argument.replace(" ", "."))
+            if result.value not in ALLOWED:
+                raise _refusal(path, result.value)
+        elif name in ("BINUNICODE", "SHORT_BINSTRING"):
+            result = _Item(argument)
+        elif name.startswith("TUPLE"):
+            pair = tuple(item.value for item in reversed(taken)) if len(taken) == 2 else None
+            result = _Item(pair, sum(item.leaves for item in taken))
+            if result.leaves > MAX_TUPLE:
                 raise ValueError("a tuple is too large")
         elif name in ("BINGET", "LONG_BINGET"):
-            leaves = memo.get(argument, 0)
+            result = memo[argument]
         elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1] or 0
-        stack += [None if after is pickletools.markobject else leaves for after in operation.stack_after]
+            memo[argument] = stack[-1]
+        elif name == "REDUCE" and taken[1].value == ENCODE and not _is_short_latin1(taken[0].value):
+            raise ValueError("more than the bytes of a number")
+        stack += [None if after is pickletools.markobject else result for after in operation.stack_after]
+
+
+def _is_short_latin1(arguments: str | tuple | None) -> bool:
+    """Whether ``ENCODE`` gives few bytes at once; codecs such as IDNA take minutes for long texts."""
+    if not isinstance(arguments, tuple) or len(arguments) != 2:
+        return False
+    text, codec = arguments
+    return isinstance(text, str) and len(text) <= MAX_BYTES and codec == "latin1"
 
 
 def _refusal(path: str | Path, name: str) -> InputError:

@@ -244,7 +244,20 @@ def call(function: str, argument: bytes) -> bytes:
     return b"\x80\x02c" + function.replace(".", "\n", 1).encode() + b"\n" + argument + b"\x85R."
 
 
+def encoded(codec: bytes, times: int) -> bytes:
+    """A pickle that makes bytes of 300,000 characters, many times."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 20_000))).encode() * 15 if codec == b"punycode" else b"a" * 300_000
+    each = b"h\x00h\x01h\x02\x86R" * times
+    load = b"c_codecs\nencode\nq\x00X" + struct.pack("<I", len(text)) + text + b"q\x01"
+    return b"\x80\x02" + load + b"X" + struct.pack("<I", len(codec)) + codec + b"q\x02](" + each + b"e."
+
+
 PICKLES = {
+    "gigabytes of bytes": encoded(b"latin1", 30_000),
+    "a slow codec": encoded(b"punycode", 1),
+    "a slow codec with errors": encoded(b"punycode", 1).replace(
+        b"h\x01h\x02\x86R", b"h\x01h\x02X\x06\0\0\0latin1\x87R"
+    ),
     "nested tuples as a key": doubling(60, key=True),
     "nested lists": doubling(60, key=False),
     "nested without end": b"\x80\x02" + b"](" * 100_000 + b"e" * 100_000 + b".",
