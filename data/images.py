@@ -157,7 +157,7 @@ def _open_file(path: str | Path) -> BinaryIO:
         raise Unreadable("not a regular file")
     if status.st_size > LITTLE and status.st_size > (free := free_main_memory()):
         raise Unreadable(f"a file of {status.st_size / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB of memory are free")
-    return open(path, "rb")
+    return open(path, "rb", buffering=0)  # a buffer would be filled anew after each jump
 
 
 def _check_size(structure: Structure, max_megapixels: float) -> None:
