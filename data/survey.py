@@ -2,8 +2,10 @@
 
 import hashlib
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,6 +52,7 @@ def read_headers(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, 
 
 def image_hashes(pairs: Iterable[Pair], title: str | None = None) -> dict[Path, ImageHash]:
     """Decode each image, using all cores, and return its ``image_hash``; ``title`` labels the progress bar."""
+    _start_resource_tracker()
     context = multiprocessing.get_context("spawn")
     with explained_if_full(), ProcessPoolExecutor(cpu_count(), context) as pool:
         return _map_images(image_hash, pairs, pool, title)
@@ -112,6 +115,15 @@ def image_hash(path: Path) -> ImageHash:
     if small.std() < np.iinfo(image.dtype).max / 100:
         return None
     return np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
+
+
+def _start_resource_tracker() -> None:
+    """Start Python's process that cleans up after an interruption, so that it does not warn about what it finds."""
+    sys.warnoptions.append("ignore:resource_tracker")  # the process gets these options
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 def _header(path: Path) -> Header | InputError:
