@@ -6,6 +6,7 @@ import re
 import sys
 from argparse import Action, ArgumentTypeError
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ class ScriptParser(ArgumentParser):
     def __init__(self, *args, **options) -> None:
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
         self.files: list[str] = []
+        self.paths: set[str] = set()  # options whose values become paths
 
     def add_argument(self, *names, **options) -> Action:
         """Add an option; a path is taken as it is typed, not as YAML, in which ``~`` is null and ``12:30`` 750."""
-        if options.get("type") is Path:
-            options["type"] = expand_home
-        return super().add_argument(*names, **options)
+        is_path = options.get("type") is Path
+        action = super().add_argument(*names, **options | ({"type": str} if is_path else {}))
+        if is_path:
+            self.paths.add(action.dest)
+        return action
 
     def add_config(self) -> None:
         """Add ``--config FILE`` and an option for every key of ``Config``."""
@@ -62,12 +66,17 @@ class ScriptParser(ArgumentParser):
         for argument in sys.argv[1:]:
             _check_option(argument)
         try:
-            return self.instantiate(self.parse_args(env=False))
+            args = self.instantiate(self.parse_args(env=False))
         except InputError:
             raise
         except Exception as error:  # jsonargparse raises all kinds of errors for unexpected types
             where = " or ".join([*self.files, "the command line"])
             raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
+        for name in self.paths:
+            value = args[name]
+            if value is not None:
+                args[name] = [*map(expand_home, value)] if isinstance(value, list) else expand_home(value)
+        return args
 
 
 class ConfigFile(ActionConfigFile):
@@ -147,18 +156,30 @@ def config_of(args: Namespace) -> Config:
 
 def number_type(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], int | float]:
     """A type for ``add_argument``: a number from ``least`` to ``most``."""
+    return _Number(kind, least, most)
 
-    def parse(text: str) -> int | float:
+
+@dataclass(frozen=True)
+class _Number:
+    """What ``--help`` and messages can describe."""
+
+    kind: type[int] | type[float]
+    least: float
+    most: float
+
+    def __call__(self, text: str) -> int | float:
         try:
-            value = kind(text)
+            value = self.kind(text)
         except ValueError:
             value = math.nan
-        if not least <= value <= most:  # not a NaN either
-            what = "a whole number" if kind is int else "a number"
-            raise ArgumentTypeError(f"expected {what} from {least} to {most}, not {text[:30]}")
+        if not self.least <= value <= self.most:  # not a NaN either
+            raise ArgumentTypeError(f"expected {self}, not {text[:30]}")
         return value
 
-    return parse
+    def __str__(self) -> str:
+        return f"a {'whole ' * (self.kind is int)}number from {self.least} to {self.most}"
+
+    __repr__ = __str__
 
 
 def _one_line(error: Exception) -> str:

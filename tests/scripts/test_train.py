@@ -129,8 +129,8 @@ def test_help_explains_every_key_and_print_config_prints_them():
     ):
         assert key in help_text
     assert "Maximum L2 norm of the gradient; larger gradients are clipped." in help_text
-    printed = run_script("train.py", "--config", ITS, "--train.lr", "2e-4", "--print_config").stdout
-    config = yaml.safe_load(printed)
+    options = ["--train.lr", "2e-4", "--output", "~/runs/a", "--print_config"]
+    config = yaml.safe_load(run_script("train.py", "--config", ITS, *options).stdout)
     assert config["train"]["lr"] == 2e-4
     assert config["train"]["epochs"] == 300
     assert config["model"]["pool_sizes"] == [8, 4, 2]

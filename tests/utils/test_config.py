@@ -1,17 +1,21 @@
 """Every number of a configuration has bounds, which are checked before anything is built or written."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
-from conftest import ITS, assert_refused, run_script
+from conftest import ITS, ROOT, assert_refused, run_script
 
+from models.options import MAX_BLOCKS, MAX_CHANNELS, MAX_POOLING
 from utils.cli import ScriptParser, config_of
-from utils.config import Config
+from utils.config import Config, ModelConfig
 from utils.errors import InputError
+
+ROOMS = ("benchmarks", "data", "evaluation", "inference", "models", "training")
 
 # A set with everything that a set may have.
 SCORE = {"psnr": 30, "source": "mine"}
@@ -81,3 +85,26 @@ def test_the_command_line_has_the_same_bounds(tmp_path, key):
     result = run_script("train.py", "--config", ITS, "--output", tmp_path / "out", f"--{key}={value}")
     assert_refused(result, key)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_bounds_are_those_of_the_network():
+    bounds = {entry.name: entry.metadata.get("bounds", ())[:2] for entry in fields(ModelConfig)}
+    assert bounds["num_blocks"] == (1, MAX_BLOCKS)
+    assert bounds["channels"] == (8, MAX_CHANNELS)
+    assert bounds["pool_sizes"] == (1, MAX_POOLING)
+
+
+@pytest.mark.parametrize(
+    "option", ["--tile=1e30", "--tile=-3", "--tile=nan", "--max-megapixels=inf", "--max-megapixels=-1"]
+)
+def test_numeric_options_have_bounds_as_well(small_weights, tmp_path, option):
+    arguments = ["--weights", small_weights, "--input", tmp_path, "--output", tmp_path / "out", option]
+    result = run_script("restore.py", *arguments)
+    assert_refused(result, option.split("=")[0], option.split("=")[1], "number from")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_numeric_option_of_every_script_has_bounds():
+    sources = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    without = [str(path) for path in sources if re.search(r"type=(int|float)\b", path.read_text())]
+    assert without == []
