@@ -48,6 +48,8 @@ def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> lis
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, but --output must be a folder")
     jobs: dict[Path, Job] = {}
+    if "" in inputs:
+        raise InputError("--input: expected a file, folder or pattern, not an empty text")
     for name in map(str, map(expand_home, inputs)):
         found = 0
         for path, relative in _matches(name, suffixes):

@@ -73,9 +73,11 @@ class ScriptParser(ArgumentParser):
             where = " or ".join([*self.files, "the command line"])
             raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
         for name in self.paths:
-            value = args[name]
-            if value is not None:
-                args[name] = [*map(expand_home, value)] if isinstance(value, list) else expand_home(value)
+            values = args[name] if isinstance(args[name], list) else [args[name]]
+            if "" in values:
+                raise InputError(f"--{name.replace('_', '-')}: expected a path, not an empty text")
+            paths = [None if value is None else expand_home(value) for value in values]
+            args[name] = paths if isinstance(args[name], list) else paths[0]
         return args
 
 

@@ -114,3 +114,10 @@ def test_outputs_that_cannot_be(reside, small_weights, tmp_path, script, output)
     result = train_tiny(reside, path) if script == "train.py" else run_script(script, *source)
     assert_refused(result, printable(str(path)))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--weights", "--input", "--output"])
+def test_an_empty_path_is_not_the_current_folder(reside, small_weights, tmp_path, option):
+    given = {"--weights": small_weights, "--input": reside / "test" / "gt", "--output": tmp_path / "out"} | {option: ""}
+    assert_refused(run_script("restore.py", *(f"{name}={value}" for name, value in given.items())), option, "empty")
+    assert not (tmp_path / "out").exists()
