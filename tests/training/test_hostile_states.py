@@ -182,7 +182,7 @@ def test_the_sound_state_is_taken_as_it_is():
 
 def test_no_field_takes_a_value_that_cannot_be():
     taken, lines = [], []
-    for path, kind in random.Random(2).sample(CASES, 200):
+    for path, kind in random.Random(2).sample(CASES, 120):
         state = hostile(path, kind)
         try:
             sound_state(state, RUN, PROGRESS)
