@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
 
-.PHONY: help setup demo benchmark app test test-slow test-gpu test-extra lint
+.PHONY: help setup demo benchmark app attack test test-slow test-gpu test-extra lint
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: setup  ## run the tests
 
 test-slow: setup  ## run the tests marked slow, which train the demo
 	$(RUN) -m pytest -m slow
+
+attack: setup  ## attack the scripts with hostile input, kills and full disks (ten minutes; SEED=1 ONLY="images kills")
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(RUN) -m attack --seed $(or $(SEED),0) $(if $(ONLY),--only $(ONLY))
 
 test-gpu: setup  ## run the tests that need a CUDA GPU
 	$(RUN) -m pytest -m gpu
