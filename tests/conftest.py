@@ -40,6 +40,10 @@ from models import build_model
 from utils.checkpoint_files import save_checkpoint
 from utils.padding import extend
 
+# No test depends on the speed of the machine.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
+
 # Few examples, always the same.
 few = settings(
     deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -36,17 +36,23 @@ class ScriptParser(ArgumentParser):
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
         self.files: list[str] = []
         self.paths: set[str] = set()  # options whose values become paths
+        self.has_config = False
 
     def add_argument(self, *names, **options) -> Action:
         """Add an option; a path is taken as it is typed, not as YAML, in which ``~`` is null and ``12:30`` 750."""
         is_path = options.get("type") is Path
-        action = super().add_argument(*names, **options | ({"type": str} if is_path else {}))
+        if is_path:
+            options["type"] = str
+            if options.get("default") is not None:
+                options["default"] = str(options["default"])
+        action = super().add_argument(*names, **options)
         if is_path:
             self.paths.add(action.dest)
         return action
 
     def add_config(self) -> None:
         """Add ``--config FILE`` and an option for every key of ``Config``."""
+        self.has_config = True
         self.add_argument("--config", action=ConfigFile, help="YAML file of the task, see configs/", required=True)
         self.add_class_arguments(Config)
 
@@ -63,8 +69,9 @@ class ScriptParser(ArgumentParser):
         Raises:
             InputError: a key is unknown or missing, a value is wrong, or a file is missing or malformed.
         """
-        for argument in sys.argv[1:]:
-            _check_option(argument)
+        if self.has_config:
+            for argument in sys.argv[1:]:
+                _check_option(argument)
         try:
             args = self.instantiate(self.parse_args(env=False))
         except InputError:

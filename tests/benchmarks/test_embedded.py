@@ -62,7 +62,8 @@ def stored(tmp_path):
         (folder / "result.json").write_text(json.dumps(RESULT | {"made_with": about | changed}))
         image = np.zeros((60, 80, 3), np.uint8)
         np.savez(folder / "row.npz", image, image, image, image)
-        return command_of(f"-m benchmarks.embedded --output {tmp_path / 'out'} --epochs 2 --tasks desnowing")
+        arguments = ["--output", tmp_path / "out", "--data", tmp_path / "data", "--epochs", 2, "--tasks", "desnowing"]
+        return command_of("-m benchmarks.embedded", *arguments)
 
     return store
 

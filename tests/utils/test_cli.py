@@ -237,3 +237,11 @@ def test_names_are_taken_as_they_are_typed(monkeypatch, text):
     args = parser.parse()
     assert (args.weights, args.input) == (Path(text), [text])
     assert (config_of(args).data.root, config_of(args).task) == (text, text)
+
+
+@pytest.mark.parametrize("given", [[], ["--data=~/elsewhere"]])
+def test_a_path_option_may_have_a_default_and_the_name_of_a_section(given, monkeypatch):
+    parser = ScriptParser()
+    parser.add_argument("--data", type=Path, default=Path("here"))
+    monkeypatch.setattr(sys, "argv", ["script", *given])
+    assert parser.parse().data == (Path.home() / "elsewhere" if given else Path("here"))
