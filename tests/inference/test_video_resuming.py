@@ -117,6 +117,7 @@ def test_a_full_disk_ends_in_one_line_and_the_next_job_goes_on(identity_weights,
     assert len(Decoded(tmp_path / "out" / "clip.mp4").images) == 40
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_and_ends_the_same(identity_weights, tmp_path):
     path = write_clip(tmp_path / "in" / "clip.mp4", pan(36, (48, 64)), sound=True)
     arguments = ("--weights", identity_weights, "--input", tmp_path / "in", "--self-ensemble", "--output")

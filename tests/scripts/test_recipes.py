@@ -106,7 +106,12 @@ def test_a_run_follows_the_released_recipe(name, tmp_path):
     assert config.task == name.split("_")[0]
 
 
-@pytest.mark.parametrize("name", SHAPES)
+ONE_PER_TASK = ("dehazing_its", "deblurring_gopro", "defocus_dpdd", "deraining_rain13k", "desnowing_csd")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in ONE_PER_TASK)) for name in SHAPES]
+)
 def test_trains_resumes_and_tests(name, tmp_path):
     config = ["--config", ROOT / "configs" / f"{name}.yaml", "--data.root", write_shape(name, tmp_path / "data")]
     train = [*config, "--output", tmp_path / "run", *TINY, "--train.warmup_epochs=0", "--resume=auto"]

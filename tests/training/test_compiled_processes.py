@@ -53,7 +53,8 @@ def gradients(rank, address, folder, build, without_compiler, results):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("build, without_compiler", [(scales, (0,)), pytest.param(SMALL, (), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("build, without_compiler", [(scales, (0,)), (SMALL, ())])
 def test_each_process_has_one_graph_and_works_with_one_that_has_no_compiler(build, without_compiler, tmp_path, capfd):
     results = torch.multiprocessing.get_context("spawn").Manager().dict()
     arguments = (f"file://{tmp_path}/rendezvous", tmp_path, build, without_compiler, results)

@@ -89,6 +89,7 @@ def runs(tmp_path_factory):
     return root / "whole", [Path(name) for name in places]
 
 
+@pytest.mark.slow
 def test_killed_runs_have_every_point_of_the_curves_once(runs):
     whole, killed = runs
     expected = points_of(whole)
@@ -100,6 +101,7 @@ def test_killed_runs_have_every_point_of_the_curves_once(runs):
         assert {key: values for key, values in found.items() if key[0] != CONFIG} == expected
 
 
+@pytest.mark.slow
 def test_killed_runs_store_what_one_stores_that_never_stopped(runs):
     whole, killed = runs
     for output in killed:
@@ -107,6 +109,7 @@ def test_killed_runs_store_what_one_stores_that_never_stopped(runs):
             assert_equal(weights_of(output, name), weights_of(whole, name), name)
 
 
+@pytest.mark.slow
 def test_killed_runs_leave_no_temporary_file(runs):
     _, killed = runs
     for output in killed:

@@ -50,6 +50,7 @@ def test_two_processes_have_the_losses_and_scores_of_one(runs):
         torch.testing.assert_close(theirs[name], value, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_a_run_of_two(runs, tmp_path):
     root, *_ = runs
     train = ["--config", ITS, "--data.root", root, "--output", tmp_path, *OPTIONS]
@@ -59,6 +60,7 @@ def test_one_process_goes_on_with_a_run_of_two(runs, tmp_path):
     assert "at epoch 3, step 0" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_restarted_and_the_run_goes_on(runs, tmp_path):
     root, _, whole = runs
     torchrun = TORCHRUN.replace("--standalone", "--standalone --max-restarts 1")
@@ -114,6 +116,7 @@ def test_too_small_a_batch_is_refused(runs, tmp_path):
     assert "train.batch_size: 1 is less than one image for each of the 2 processes" in result.stderr
 
 
+@pytest.mark.slow
 def test_two_machines_have_the_losses_of_one_process(runs, tmp_path):
     """Two agents, one process each, that find each other through a port, as on two machines."""
     root, one, _ = runs

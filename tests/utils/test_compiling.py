@@ -11,6 +11,7 @@ def compilations() -> int:
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.slow
 def test_images_of_many_sizes_compile_only_for_those_that_come_often(monkeypatch):
     sizes = 2  # each takes seconds to compile
     monkeypatch.setattr("utils.compiling.MAX_SIZES", sizes)
