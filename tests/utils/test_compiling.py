@@ -50,7 +50,6 @@ def test_without_a_compiler_a_run_goes_on_with_one_warning(reside, tmp_path):
 
 
 FROZEN_CONVOLUTIONS = """
-import pytest
 import torch
 from utils.compiling import compiled
 torch.manual_seed(0)
