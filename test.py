@@ -146,7 +146,7 @@ def score(
         own = []
         share = of_set[group.rank :: group.size]
         compared_every = -(-len(share) // COMPARED_PER_SET)
-        loader = evaluation_loader(share, sets.workers)
+        loader = evaluation_loader(share, sets.workers, sets.parts[name].degrade)
         scored = score_images(model, loader, sets.parts[name].protocol, group.device, lpips, **options)
         for result, *images in progress_bar(group, scored, desc=printable(name), total=len(share), leave=False):
             if restored_files and isinstance(result, Score):

@@ -3,6 +3,7 @@
 import multiprocessing
 import platform
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -66,7 +67,7 @@ class PairedImages(Dataset[Sample]):
         augment: crops and flips a pair; None for whole images.
         seed: base seed of the augmentation, the synthetic degradation and the replacements.
         degrade: a key of data.synthetic.degradations.DEGRADATIONS. The images of ``pairs`` are then clean, and inputs
-            are synthesised from the augmented targets.
+            are synthesised from the augmented targets; those of whole images always in the same way.
         read: decodes a file to uint8 or uint16 (H, W, 3).
     """
 
@@ -116,7 +117,9 @@ class PairedImages(Dataset[Sample]):
         else:
             input, target = self.augment(input, target, seed=(self.seed, epoch, index))
         if self.degrade is not None:
-            rng = np.random.default_rng([self.seed, epoch, index])
+            # Test images are degraded by their names: in the same way in every process's share of the set.
+            name = zlib.crc32(pair.name.encode(errors="surrogateescape"))
+            rng = np.random.default_rng([self.seed, name] if self.augment is None else [self.seed, epoch, index])
             degraded = DEGRADATIONS[self.degrade](target.permute(1, 2, 0).numpy(), rng)
             input = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))
         return {"name": pair.name, "input": input, "target": target}
@@ -175,10 +178,10 @@ def train_loader(
     )
 
 
-def evaluation_loader(pairs: list[Pair], num_workers: int) -> ImageLoader:
+def evaluation_loader(pairs: list[Pair], num_workers: int, degrade: str | None = None) -> ImageLoader:
     """Whole images in the order of ``pairs``, one per batch: float32 (1, 3, H, W) in [0, 1]."""
     return ImageLoader(
-        PairedImages(pairs),
+        PairedImages(pairs, degrade=degrade),
         batch_size=1,
         collate_fn=collate,
         num_workers=min(_worker_count(num_workers), len(pairs)),

@@ -10,7 +10,7 @@ import numpy as np
 from data.folders import find_below
 from data.layouts import Pair, find_clean, find_pairs
 from data.lists import select_listed
-from utils.config import SetConfig, TestSetConfig, TrainSetConfig
+from utils.config import SetConfig, TestSetConfig
 from utils.errors import InputError, printable
 from utils.text_files import expand_home, read_bytes
 
@@ -26,9 +26,7 @@ def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
     if folder is None:
         wanted = root if not root.is_dir() else " or ".join(str(root / name) for name in part.folders)
         raise InputError(f"{wanted}: no such folder; check --data.root and the set's `folder`")
-    if isinstance(part, TrainSetConfig) and part.degrade is not None:
-        return find_clean(folder)
-    pairs = find_pairs(folder, part.layout)
+    pairs = find_pairs(folder, part.layout) if part.degrade is None else find_clean(folder)
     if isinstance(part.only, str):
         return select_listed(pairs, find_below(root, expand_home(part.only)))
     return pairs if part.only is None else select_numbered(pairs, *part.only)

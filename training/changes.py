@@ -37,7 +37,7 @@ FROM_HERE = {  # may change, takes effect from the current step on and is report
 }
 IDENTITY = {"task", "seed", "model.", "data.train.", "data.crop_size"}  # a change makes it another run
 
-SCORED_BY = ("folder", "layout", "only", "protocol", "optional")  # keys of a validation set that affect its scores
+SCORED_BY = ("folder", "layout", "only", "degrade", "protocol", "optional")  # what affects scores of a validation set
 
 
 def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> list[str]:

@@ -62,18 +62,20 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     """
     root, workers = config.data.root, config.data.num_workers
     train_pairs = pairs_of_set(root, config.data.train)
-    validation_pairs = pairs_of_sets(root, config.data.validation or config.data.test)
+    parts = config.data.validation or config.data.test
+    validation_pairs = pairs_of_sets(root, parts)
     found = []
     if group.is_main:
         all_validation_pairs = list(chain(*validation_pairs.values()))
         check_pairs([*train_pairs, *all_validation_pairs])
         found = [{"data": fingerprint(train_pairs), "validation": fingerprint(all_validation_pairs)}]
     warn_of_too_many_workers(workers, group)
-    sampler = EpochSampler(len(train_pairs), config.train.batch_size, config.seed, group.rank, group.size)
+    crops = train_pairs * config.data.train.repeats
+    sampler = EpochSampler(len(crops), config.train.batch_size, config.seed, group.rank, group.size)
     degrade, cache = config.data.train.degrade, config.data.cache
-    training = train_loader(train_pairs, config.data.crop, sampler, config.seed, workers, degrade, cache)
+    training = train_loader(crops, config.data.crop, sampler, config.seed, workers, degrade, cache)
     shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
-    validation = {name: evaluation_loader(pairs, workers) for name, pairs in shares.items()}
+    validation = {name: evaluation_loader(pairs, workers, parts[name].degrade) for name, pairs in shares.items()}
     return Loaders(training, sampler, validation, group.gather(found)[0])
 
 

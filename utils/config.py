@@ -54,6 +54,9 @@ class SetConfig:
     """How files are named and paired: a key of data.layouts.LAYOUTS, or your own [INPUT, TARGET] patterns."""
     only: tuple[int, int] | str | None = bounded(0, 10**18, "numbers have at most 18 digits", default=None)
     """Part of the folder to use: image numbers [FIRST, LAST], or a text file below data.root that lists the images."""
+    degrade: Literal["haze", "rain", "snow", "motion_blur", "defocus"] | None = None
+    """The folder contains clean images only, and each is degraded like this when loaded (a test image always in the
+    same way); null: it contains pairs."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -65,8 +68,8 @@ class SetConfig:
 class TrainSetConfig(SetConfig):
     """A training set"""
 
-    degrade: Literal["haze", "rain", "snow", "motion_blur", "defocus"] | None = None
-    """The folder contains clean images only, and each is degraded like this when loaded; null: it contains pairs."""
+    repeats: int = bounded(1, 10**6, "an epoch has to end", default=1)
+    """Crops of each image per epoch: with few images, more than one make an epoch of useful length."""
 
 
 @dataclass(kw_only=True)

@@ -4,9 +4,9 @@ import torch
 from album import CHELSEA, damage
 from conftest import assert_same_batches, batches, drawn_by_torchvision
 
-from data.datasets import PairedImages
+from data.datasets import PairedImages, evaluation_loader
 from data.images import write_image
-from data.layouts import Pair, find_pairs
+from data.layouts import Pair, find_clean, find_pairs
 from data.transforms import PairedCropFlip
 
 
@@ -62,3 +62,13 @@ def test_what_takes_its_place_follows_from_the_sample_alone(reside):
     assert {*names} <= {"hazy/11_1", "hazy/11_2", "hazy/12_1"}
     assert len({*names}) > 1
     assert all(list(sample["broken"]) == [str(reside / "train" / "gt" / "10.png")] for sample in samples)
+
+
+def test_a_test_image_is_always_degraded_in_the_same_way_and_each_differently(reside):
+    pairs = find_clean(reside / "train" / "gt")
+    whole = list(evaluation_loader(pairs, 0, "haze"))
+    (share,) = evaluation_loader(pairs[1:2], 1, "haze")
+    assert torch.equal(share["input"], whole[1]["input"])
+    same = [Pair(name, pairs[0].input, pairs[0].input) for name in "ab"]
+    one, other = (batch["input"] for batch in evaluation_loader(same, 0, "haze"))
+    assert not torch.equal(one, other)
