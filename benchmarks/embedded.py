@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
@@ -127,7 +126,7 @@ def read_config(recipe: list) -> Config:
 
 def digest(config: Config) -> str:
     """SHA-256 of a configuration, whatever the folder of its data."""
-    options = asdict(config)
+    options = config.to_dict()
     del options["data"]["root"]
     return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
 

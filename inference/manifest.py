@@ -30,6 +30,8 @@ def settings_of(weights: Path, precision: Precision, self_ensemble: bool) -> Set
 class Manifest:
     """The file ``.irnext.json`` in an output folder: the settings of each result, by its path in the folder.
 
+    It is read once: the folder is locked, so that no other job writes it.
+
     Args:
         output: the folder; it need not exist yet.
         settings: those of this job, see ``settings_of``.
@@ -42,7 +44,7 @@ class Manifest:
     def __init__(self, output: Path, settings: Settings, crf: int | None = None) -> None:
         self.output, self.settings, self.crf = Path(os.path.abspath(output)), dict(settings), crf
         self.path = self.output / NAME
-        self._read()
+        self.known = self._read()
 
     def settings_of(self, result: Path) -> Settings:
         """The settings with which this job makes a result."""
@@ -55,10 +57,9 @@ class Manifest:
         Raises:
             InputError: a result was made with other settings.
         """
-        known = self._read()
         unlisted, different, differences = [], [], {}
         for path in results:
-            settings = known.get(self._key(path))
+            settings = self.known.get(self._key(path))
             if settings is None:
                 unlisted.append(path)
             elif found := _differences(settings, self.settings_of(path)):
@@ -78,9 +79,8 @@ class Manifest:
         Raises:
             InputError: a result is called like the comparison of an image.
         """
-        known = self._read()
         for job in jobs:
-            if self._key(job.comparison) in known:
+            if self._key(job.comparison) in self.known:
                 raise InputError(
                     f"{job.comparison}: the result of another image, and the comparison of {job.input} has this name "
                     "too; choose another --output, or omit --compare"
@@ -88,10 +88,9 @@ class Manifest:
 
     def forget(self, result: Path) -> None:
         """Call before a result is replaced: until ``record``, it is unknown which settings made the file."""
-        known, settings = self._read(), self.settings_of(result)
-        if _differences(known.get(self._key(result), settings), settings):
-            del known[self._key(result)]
-            self._write(known)
+        key, settings = self._key(result), self.settings_of(result)
+        if _differences(self.known.get(key, settings), settings):
+            self._write({name: known for name, known in self.known.items() if name != key})
 
     def record(self, result: Path) -> None:
         """Call when a result has been written.
@@ -99,10 +98,9 @@ class Manifest:
         Raises:
             OSError: the manifest cannot be written.
         """
-        known = self._read()
-        settings = self.settings_of(result)
-        if known.get(self._key(result)) != settings:
-            self._write(known | {self._key(result): settings})
+        key, settings = self._key(result), self.settings_of(result)
+        if self.known.get(key) != settings:
+            self._write(self.known | {key: settings})
 
     def _key(self, result: Path) -> str:
         return result.relative_to(self.output).as_posix()
@@ -116,12 +114,13 @@ class Manifest:
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InputError(f"{self.path}: damaged, or not written by restore.py; remove it") from None
 
-    def _write(self, known: Mapping[str, Settings]) -> None:
+    def _write(self, known: dict[str, Settings]) -> None:
         different = {json.dumps(settings, sort_keys=True): settings for settings in known.values()}
         indices = {text: index for index, text in enumerate(different)}
         results = {name: indices[json.dumps(settings, sort_keys=True)] for name, settings in known.items()}
         content = {"settings": list(different.values()), "results": results}
         write_atomically(self.path, json.dumps(content, indent=1) + "\n")
+        self.known = known
 
 
 def _differences(found: Settings, wanted: Settings) -> list[str]:

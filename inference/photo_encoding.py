@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.decoding.orientation import EXIF_PREFIX
+from data.decoding.png import XMP_KEY
 from inference.photo_files import Photograph
 from inference.photo_tiff import encoded_tiff
 
 QUALITY = 95  # of JPEG, AVIF and lossy WebP; without chroma subsampling where the format allows it
-XMP_KEYWORD = "XML:com.adobe.xmp"
 INCH = 0.0254  # metres
 
 
@@ -49,7 +50,7 @@ def _encoded_jpeg(photograph: Photograph) -> bytes:
         quality=QUALITY,
         subsampling=0,
         icc_profile=photograph.icc,
-        exif=b"Exif\0\0" + photograph.exif if photograph.exif else None,
+        exif=EXIF_PREFIX + photograph.exif if photograph.exif else None,
         xmp=photograph.xmp,
         dpi=photograph.more.get("dpi"),
     )
@@ -103,7 +104,7 @@ def _encoded_png(photograph: Photograph) -> bytes:
     if "dpi" in more:
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", *_pixels_per_metre(more["dpi"]), 1)))
     if photograph.xmp:
-        chunks.append(_chunk(b"iTXt", XMP_KEYWORD.encode() + b"\0\0\0\0\0" + photograph.xmp))
+        chunks.append(_chunk(b"iTXt", XMP_KEY.encode() + b"\0\0\0\0\0" + photograph.xmp))
     chunks += [_text_chunk(key, value) for key, value in more["text"].items()]
     header = 8 + 25  # signature, IHDR; colour chunks must come before the palette and the pixels
     return png[:header] + b"".join(chunks) + png[header:]

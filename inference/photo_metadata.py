@@ -1,32 +1,12 @@
-"""Parts of image files that Pillow does not expose: a PNG's colour chunks, a WebP's compression, EXIF thumbnails."""
+"""Parts of image files that Pillow does not expose: a WebP's compression, thumbnails in EXIF and XMP."""
 
 import re
 import struct
 from collections.abc import Iterator
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Chunks that say what a PNG's values mean, besides the ICC profile (PNG specification, third edition, section 11.3.2).
-PNG_COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
-EXIF_HEADER = b"Exif\0\0"
 # Tags of a thumbnail's offset and length (EXIF 2.3, section 4.5.5): compressed as JPEG, and uncompressed in one strip.
 THUMBNAIL_TAGS = ((0x0201, 0x0202), (0x0111, 0x0117))
 XMP_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails>.*?</\1:Thumbnails>\s*", re.DOTALL)
-
-
-def png_colour_chunks(content: bytes) -> dict[bytes, bytes]:
-    """The colour chunks ahead of a PNG's pixels, by type; empty for other files."""
-    if not content.startswith(PNG_SIGNATURE):
-        return {}
-    chunks = {}
-    position = len(PNG_SIGNATURE)
-    while position + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, position)
-        if kind == b"IDAT":
-            break
-        if kind in PNG_COLOUR_CHUNKS:
-            chunks[kind] = bytes(content[position + 8 : position + 8 + length])
-        position += 12 + length
-    return chunks
 
 
 def is_lossless_webp(content: bytes) -> bool:
@@ -49,11 +29,6 @@ def _riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         kind, length = struct.unpack_from("<4sI", content, position)
         yield kind, content[position + 8 : position + 8 + length]
         position += 8 + length + length % 2
-
-
-def without_exif_header(exif: bytes) -> bytes:
-    """An EXIF block from its TIFF header on; in JPEG, and sometimes in WebP, "Exif" and two zeros precede it."""
-    return exif.removeprefix(EXIF_HEADER)
 
 
 def without_thumbnail(exif: bytes) -> bytes:

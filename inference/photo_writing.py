@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.decoding import png
+from data.decoding.orientation import EXIF_PREFIX
 from data.decoding.pixels import decode
 from data.decoding.reading import structure_of
-from inference.photo_encoding import ENCODERS, XMP_KEYWORD
+from inference.photo_encoding import ENCODERS
 from inference.photo_files import Photograph, metadata_of
-from inference.photo_metadata import png_colour_chunks, without_exif_header, without_thumbnail, without_xmp_thumbnails
+from inference.photo_metadata import without_thumbnail, without_xmp_thumbnails
 from inference.tiff_tags import EXIF_IFD, INTEROPERABILITY, IPTC_TAG, XMP_TAG
 from utils.errors import InputError
 from utils.files import write_atomically
@@ -59,7 +61,7 @@ LABELS = {
     "png_colour": "PNG chunk",
     "tags": "TIFF tag",
 }
-RAW_EXIF = ("Raw profile type exif", "Raw profile type APP1")  # EXIF as hexadecimal text, written by ImageMagick
+RAW_EXIF = (png.EXIF_KEY, "Raw profile type APP1")  # EXIF as hexadecimal text, written by ImageMagick
 NAMED = 5  # pieces of metadata in a note
 SAMPLE = 8  # side in pixels of the image on which metadata are tried
 
@@ -142,7 +144,7 @@ def _storable(photograph: Photograph, format: str) -> tuple[Photograph, list[str
 def _pieces(photograph: Photograph) -> Iterator[tuple[tuple[str, Any], Any]]:
     """The metadata to write, piece by piece; without thumbnails, which show the image before it was restored."""
     more = photograph.more
-    exif = without_thumbnail(without_exif_header(photograph.exif)) if photograph.exif else b""
+    exif = without_thumbnail(photograph.exif.removeprefix(EXIF_PREFIX))
     if photograph.icc:
         yield ("icc", None), photograph.icc
     if exif:
@@ -152,7 +154,7 @@ def _pieces(photograph: Photograph) -> Iterator[tuple[tuple[str, Any], Any]]:
     if any(more.get("dpi", ())):  # zero means unknown
         yield ("dpi", None), more["dpi"]
     for key, value in more.get("text", {}).items():
-        if key != XMP_KEYWORD and not (exif and key in RAW_EXIF):
+        if key != png.XMP_KEY and not (exif and key in RAW_EXIF):
             yield ("text", key), value
     for key, value in more.get("tags", {}).items():
         if not (photograph.xmp and key == XMP_TAG):
@@ -190,20 +192,20 @@ def _survives(sample: Photograph, pieces: Pieces, format: str) -> bool:
         content = ENCODERS[format](_with_pieces(sample, pieces))
         structure = structure_of(content)
         pixels = decode(content, structure)
-        metadata_of(content, structure)
+        more = metadata_of(content, structure)
         if pixels.notes or structure.notes:
             return False
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             image.getexif()  # raises if EXIF is damaged
-            return all(_gives_back(image, content, *piece, value) for piece, value in pieces.items())
+            return all(_gives_back(image, more, *piece, value) for piece, value in pieces.items())
     except MemoryError:
         raise
     except Exception:  # encoders and decoders raise almost any exception
         return False
 
 
-def _gives_back(image: Image.Image, content: bytes, group: str, key: Any, value: Any) -> bool:
+def _gives_back(image: Image.Image, more: dict[str, Any], group: str, key: Any, value: Any) -> bool:
     if group == "dpi":  # formats round it
         found = image.info.get("dpi", (0, 0))
         return all(abs(a - b) <= max(0.5, 0.01 * b) for a, b in zip(found, map(float, value), strict=True))
@@ -214,7 +216,7 @@ def _gives_back(image: Image.Image, content: bytes, group: str, key: Any, value:
     if group == "text":
         return image.text.get(key) == value
     if group == "png_colour":
-        return png_colour_chunks(content).get(key) == value
+        return more["png_colour"].get(key) == value
     if group == "tags":
         return image.tag_v2.get(key) == value or (key == IPTC_TAG and key in image.tag_v2)
     return image.info.get({"icc": "icc_profile", "xmp": "xmp"}[group]) == value

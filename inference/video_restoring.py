@@ -1,7 +1,6 @@
 """Restore a video: decoding, the network and encoding at the same time, frame by frame."""
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from inference.video_reading import Description, Frame, VideoReader, reason
 from inference.video_segments import Segments
 from inference.video_writing import MUXERS, encode, join
 from utils.errors import InputError
+from utils.files import short_name
 
 AHEAD = 2  # frames that wait for the network, and for the encoder
 
@@ -52,7 +52,7 @@ def restore_video(
     """
     status = source.stat()
     settings = {**settings, "crf": crf, "source": [str(source.absolute()), status.st_size, status.st_mtime_ns]}
-    folder = target.with_name(f".{os.fsdecode(os.fsencode(target.name)[:200])}.parts")
+    folder = target.with_name(f".{short_name(target)}.parts")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with VideoReader(source) as video:

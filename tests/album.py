@@ -11,6 +11,7 @@ import numpy as np
 import skimage.data
 import tifffile
 import torch
+from image_bytes import chunk
 from PIL import Image, ImageCms
 
 from data.images import write_image
@@ -35,10 +36,6 @@ def turned_exif() -> Image.Exif:
 
 def png_of(width: int, height: int) -> bytes:
     """A PNG whose header claims a size that its content does not have."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 

@@ -341,8 +341,13 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> tuple[Path, Path, subprocess.CompletedProcess]:
     """A data set, the folder of a finished ``train_tiny`` on it, and its result."""
-    root = write_reside(tmp_path_factory.mktemp("trained") / "reside")
-    result = train_tiny(root, root / "run")
+    return trained_in(tmp_path_factory.mktemp("trained"))
+
+
+def trained_in(folder: Path, *options: object) -> tuple[Path, Path, subprocess.CompletedProcess]:
+    """Write ``write_reside`` to a folder and train on it; returns the data set, the folder of the run, its result."""
+    root = write_reside(folder / "reside")
+    result = train_tiny(root, root / "run", *options)
     assert result.returncode == 0, result.stderr
     return root, root / "run", result
 

@@ -8,6 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from utils.signals import INTERRUPTED
+
 LONGEST_NAME, LONGEST = 120, 2000  # characters of a name and of a line in messages
 
 
@@ -61,7 +63,7 @@ def run_script(main: Callable[[], int | None]) -> None:
         status = main()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     except Exception as error:
         status = _report(error)
         traceback.clear_frames(error.__traceback__)

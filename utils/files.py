@@ -51,7 +51,7 @@ def replacing(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
-        temporary = path.with_name(f".{_shortened(path.name)}.{os.urandom(8).hex()}.part")
+        temporary = path.with_name(f".{short_name(path)}.{os.urandom(8).hex()}.part")
         unfinished.add(temporary)
         file = _new_file(temporary)
         with open(os.dup(file.fileno()), "wb"):  # keeps it locked until it is renamed
@@ -74,6 +74,11 @@ def replacing(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
             unfinished.discard(temporary)
 
 
+def short_name(path: Path) -> str:
+    """The name of a file, cut so that what is added to it keeps within the 255 bytes of a file system."""
+    return os.fsdecode(os.fsencode(path.name)[:200])
+
+
 def check_inside(path: Path, output: Path) -> None:
     """Refuse to write a file outside ``output``, which may be a symbolic link itself.
 
@@ -88,10 +93,6 @@ def check_inside(path: Path, output: Path) -> None:
                 f"{part}: a symbolic link or '..' leads out of the output folder; remove it (--output itself may be a "
                 "link to a folder elsewhere)"
             )
-
-
-def _shortened(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:200])
 
 
 def _new_file(path: Path) -> BinaryIO:

@@ -11,6 +11,7 @@ MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG and DAC
 SEQUENTIAL, PROGRESSIVE = {0xC0, 0xC1}, 0xC2
 COEFFICIENTS = 64  # of a block
+APPLICATION = {0xE0, 0xE1, 0xE2}  # APP0 to APP2: JFIF, EXIF and XMP, ICC profile and index of pages
 END, SCAN, WITHOUT_CONTENT = 0xD9, 0xDA, {0x01, 0xD8}
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 WINDOW = 2**18  # bytes searched at once
@@ -51,7 +52,7 @@ def parse(content: Content) -> Structure:
             finished |= _finished(body)
             if scans > MAX_SCANS:
                 raise Unreadable(f"more than {MAX_SCANS} JPEG scans: save the image again")
-        elif code == 0xE1 or code == 0xE2 or code == 0xE0:
+        elif code in APPLICATION:
             segments.append((code, body))
     if frame is None or len(frame[1]) < 6:
         raise Unreadable("not a readable image: a JPEG without a frame header")

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 3 * 2**30  # bytes that a script may allocate beyond those of the attacking process
 LONGEST_LINE = 1500
-REPORTS = ("error: ", "warning: ", "note: ", "warning_", "stopped")
+REPORTS = ("error: ", "warning: ", "note: ", "stopped")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from album import damage
-from conftest import assert_refused, train_tiny, weights_of, write_reside
+from conftest import assert_refused, train_tiny, trained_in, weights_of, write_reside
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.images import write_image
@@ -43,10 +43,7 @@ def test_every_key_is_in_exactly_one_class():
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
     """A data set of 5 pairs and the folder of a finished run of 4 epochs on it, 3 steps each."""
-    root = write_reside(tmp_path_factory.mktemp("half") / "reside")
-    result = train_tiny(root, root / "run", "--train.epochs=4", "--train.ema_decay=0.9")
-    assert result.returncode == 0, result.stderr
-    return root, root / "run"
+    return trained_in(tmp_path_factory.mktemp("half"), "--train.epochs=4", "--train.ema_decay=0.9")[:2]
 
 
 @pytest.fixture

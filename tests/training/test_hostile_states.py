@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from conftest import SMALL, assert_refused, train_tiny, weights_of, write_reside
+from conftest import SMALL, assert_refused, train_tiny, trained_in, weights_of
 from warmup_scheduler import GradualWarmupScheduler
 
 from models import build_model
@@ -245,10 +245,7 @@ def test_what_ended_in_a_crash_or_was_taken_in_silence_is_refused(kind):
 @pytest.fixture(scope="module")
 def run_with_two_checkpoints(tmp_path_factory):
     """A data set and the folder of a run on it, with a moving average, that can go on for an epoch."""
-    root = write_reside(tmp_path_factory.mktemp("hostile") / "reside")
-    result = train_tiny(root, root / "run", "--train.ema_decay=0.9", "--train.epochs=2")
-    assert result.returncode == 0, result.stderr
-    return root, root / "run"
+    return trained_in(tmp_path_factory.mktemp("hostile"), "--train.ema_decay=0.9", "--train.epochs=2")[:2]
 
 
 def test_training_goes_on_from_the_checkpoint_before_or_is_refused(run_with_two_checkpoints, tmp_path):
