@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.images import write_image
-from data.synthetic.degradations import DEGRADATIONS, haze, rain, to_linear, to_srgb
+from data.synthetic.degradations import DEGRADATIONS, haze, heavy_rain, light_rain, to_linear, to_srgb
 from data.synthetic.depth import smooth_depth
 from data.synthetic.photographs import PHOTOGRAPHS, photographs
 from utils.cli import ScriptParser
@@ -36,16 +36,6 @@ from utils.files import replacing
 
 VARIANTS = {"train": 12, "validation": 2, "test": 4}  # degraded versions per photograph
 INDOOR = ("coffee",)  # test photographs labelled indoor, as in DPDD; all others are outdoor
-
-
-def light_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Sparse streaks in one direction, similar to Rain100L."""
-    return rain(clean, rng, angle=rng.uniform(-20, 20), length=25, density=0.0004, opacity=0.5, veil=0)
-
-
-def heavy_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Dense, bright streaks, similar to Rain100H."""
-    return rain(clean, rng, angle=rng.uniform(-35, 35), length=35, density=0.003, opacity=0.8, veil=0.05)
 
 
 def clean_images(

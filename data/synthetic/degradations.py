@@ -2,7 +2,8 @@
 
 Images are sRGB-encoded float32 (H, W, 3) in [0, 1], of any size. Depth maps are float32 (H, W), larger is further away.
 Each model takes its physical parameters; ``DEGRADATIONS`` maps names to versions with random parameters. Effects that
-integrate light over the exposure (rain, snow, shake, defocus) are computed in linear light.
+integrate light over the exposure (snow, shake, defocus) are computed in linear light; haze and rain, like the data sets
+whose models they follow, in sRGB values.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,6 @@ import numpy as np
 
 from data.synthetic.depth import smooth_depth
 
-RAIN_LAYERS = 3
 FLAKE_SIZES = 6
 # Largest kernel side that OpenCV's filter2D convolves directly. For larger ones it uses a DFT, 50 times slower.
 MAX_DIRECT_SIDE = 11
@@ -40,40 +40,64 @@ def haze(clear: np.ndarray, depth: np.ndarray, beta: float, airlight: float) -> 
     return (clear * transmission + airlight * (1 - transmission)).astype(np.float32)
 
 
-def rain(
-    clean: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    angle: float,
-    length: float,
-    density: float,
-    opacity: float,
-    veil: float,
-    brightness: float = 0.8,
-) -> np.ndarray:
-    """Rain streaks in front of a uniform veil, which stands for drops too distant to resolve.
+def rain(clean: np.ndarray, streaks: np.ndarray) -> np.ndarray:
+    """Grey streaks S added to the sRGB values of the background B: O = min(B + S, 1) (Yang et al., CVPR 2017).
 
-    A drop that covers a pixel for a fraction b of the exposure changes the background radiance B to (1 - b) B + b E,
-    where E is the radiance of the drop (Garg and Nayar, CVPR 2004). The veil has the same effect on all pixels (heavy
-    rain: Yang et al., CVPR 2017). Streaks are placed at random, all at the same ``angle``. Each layer of rain is twice
-    as far away as the previous one: it has four times as many streaks, half as long, and half as opaque, since they
-    are narrower than a pixel.
+    Rain100L and Rain100H are composed like this, to within rounding. A real drop also hides some of the background,
+    and its light adds up in linear light (Garg and Nayar, CVPR 2004): this is a model of data sets, not of optics.
 
     Args:
         clean: (H, W, 3).
-        rng: draws the positions and strengths of the streaks.
-        angle: of the streaks, in degrees from vertical; positive leans to the right on the way down.
-        length: of the nearest streaks, in pixels.
-        density: of the nearest streaks, per pixel.
-        opacity: b of the nearest streaks, in [0, 1].
-        veil: b of the veil, in [0, 1].
-        brightness: E, linear light in [0, 1]; drops refract light from the sky, so they are bright.
+        streaks: S, (H, W), the sum of all ``streak_layer``.
     """
-    transmission = np.full(clean.shape[:2], 1 - veil, np.float32)
-    for distance in 2 ** np.arange(RAIN_LAYERS):
-        kernel = streak(angle, length / distance, sigma=max(0.5, 0.8 / distance))
-        transmission *= 1 - opacity / distance * scatter(rng, clean.shape[:2], density * distance**2, kernel)
-    return _composite(clean, transmission, brightness)
+    return np.minimum(clean + streaks[..., None], 1)
+
+
+def streak_layer(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    *,
+    angle: float,
+    length: float,
+    width: float,
+    cover: float,
+    brightness: float,
+    soft: bool,
+) -> np.ndarray:
+    """Parallel rain streaks at random places, (*size) in [0, brightness].
+
+    Soft streaks look like photographed or rendered ones: they fade towards ends and sides, differ in brightness and
+    add up where they cross. The others look like drawn lines: sharp, and of one brightness, also where they cross.
+    Both kinds occur in Rain100H. Drops are points that box filters, whose cost does not depend on the size and number
+    of streaks, smear downwards; the result is then rotated.
+
+    Args:
+        rng: draws the places, and the brightness of soft streaks.
+        size: height and width of the image.
+        angle: of the streaks, in degrees from vertical; positive leans to the right on the way down.
+        length: of a streak, in pixels.
+        width: of a streak, in pixels: at half of the brightness, or rounded to whole pixels if not soft.
+        cover: fraction of the image that the streaks would cover if they did not cross.
+        brightness: sRGB value of the brightest pixels.
+        soft: the kind of streaks.
+    """
+    length, width = max(round(length), 1), width if soft else max(round(width), 1)
+    side = int(np.ceil(np.hypot(*size))) + 2
+    count = rng.poisson(cover * side**2 / (length * width))
+    drops = np.zeros((side, side), np.float32)
+    strengths = rng.random(count, np.float32) ** 2 if soft else 1
+    np.add.at(drops, tuple(rng.integers(side, size=(2, count))), strengths)
+    border = cv2.BORDER_REFLECT
+    layer = cv2.boxFilter(drops, -1, (1, length), normalize=False, borderType=border)
+    if soft:
+        layer = cv2.boxFilter(layer, -1, (1, length // 2 + 1), borderType=border)
+        across = cv2.getGaussianKernel(2 * int(np.ceil(1.3 * width)) + 1, 0.425 * width, cv2.CV_32F)
+        layer = cv2.sepFilter2D(layer, -1, across / across.max(), np.ones(1, np.float32), borderType=border)
+    else:
+        layer = cv2.boxFilter(layer, -1, (width, 1), normalize=False, borderType=border)
+    turn = cv2.getRotationMatrix2D((side // 2, side // 2), angle, 1)
+    turn[:, 2] += np.array(size[::-1]) // 2 - side // 2
+    return brightness * cv2.warpAffine(np.minimum(layer, 1), turn, size[::-1], borderMode=border)
 
 
 def streak(angle: float, length: float, sigma: float = 0.6) -> np.ndarray:
@@ -235,18 +259,34 @@ def random_haze(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray |
     return haze(clean, depth, beta=rng.uniform(0.6, 1.8), airlight=rng.uniform(0.7, 1))
 
 
+def light_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
+    """Soft streaks in one direction, similar to Rain100L; depth is ignored."""
+    return rain(clean, _soft_streaks(rng, clean.shape[:2]))
+
+
+def heavy_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
+    """Dense flat streaks in one or a few directions over soft ones, similar to Rain100H; depth is ignored."""
+    size = clean.shape[:2]
+    streaks = _soft_streaks(rng, size) if rng.random() < 0.8 else np.zeros(size, np.float32)
+    main = rng.uniform(-30, 30)
+    for _ in range(rng.integers(1, 6)):
+        soft = bool(rng.random() < 0.5)
+        streaks += streak_layer(
+            rng,
+            size,
+            angle=main + rng.normal(0, 4) if rng.random() < 0.7 else rng.uniform(-40, 40),
+            length=np.exp(rng.uniform(np.log(10), np.log(100))),
+            width=rng.uniform(0.8, 3),
+            cover=rng.uniform(0.05, 1.2 if soft else 0.7),
+            brightness=rng.uniform(0.1, 0.7 if soft else 0.4),
+            soft=soft,
+        )
+    return rain(clean, streaks)
+
+
 def random_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``rain`` from a light shower to a downpour; depth is ignored."""
-    strength = rng.uniform(0, 1)
-    return rain(
-        clean,
-        rng,
-        angle=rng.uniform(-35, 35),
-        length=rng.uniform(12, 40),
-        density=0.0003 * 10**strength,
-        opacity=rng.uniform(0.3, 0.8),
-        veil=rng.uniform(0, 0.1) * strength,
-    )
+    """``light_rain`` or ``heavy_rain``, as likely; depth is ignored."""
+    return (light_rain if rng.random() < 0.5 else heavy_rain)(clean, rng)
 
 
 def random_snow(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
@@ -286,6 +326,25 @@ DEGRADATIONS: dict[str, Callable[..., np.ndarray]] = {
 }
 """Functions ``degrade(clean, rng, depth=None) -> degraded``. All randomness is drawn from ``rng``; ``depth`` is (H, W)
 with values up to 1, and synthesised if needed and None."""
+
+
+def _soft_streaks(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Soft streaks of several sizes in almost one direction, (*size)."""
+    main, strength = rng.uniform(-40, 40), rng.uniform(0.2, 1)
+    streaks = np.zeros(size, np.float32)
+    for _ in range(rng.integers(2, 6)):
+        length = np.exp(rng.uniform(np.log(6), np.log(60)))
+        streaks += streak_layer(
+            rng,
+            size,
+            angle=main + rng.normal(0, 3),
+            length=length,
+            width=rng.uniform(1, 2 + length / 15),
+            cover=rng.uniform(0.01, 0.12),
+            brightness=strength * rng.uniform(0.1, 1),
+            soft=True,
+        )
+    return streaks
 
 
 def _composite(clean: np.ndarray, transmission: np.ndarray, brightness: float) -> np.ndarray:

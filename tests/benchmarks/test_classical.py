@@ -6,7 +6,7 @@ import skimage.data
 from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks.classical import METHODS, Method, dark_channel_prior, deconvolve, guided_filter, median_filter
-from data.synthetic.degradations import disc, haze, motion_blur, rain
+from data.synthetic.degradations import disc, haze, motion_blur, rain, streak_layer
 from data.synthetic.depth import smooth_depth
 
 COFFEE = skimage.data.coffee().astype(np.float32)[100:300, 200:440] / 255
@@ -34,7 +34,8 @@ def test_richardson_lucy_sharpens_what_its_own_disc_blurred():
 
 
 def test_the_median_takes_thin_streaks_away():
-    rainy = rain(COFFEE, np.random.default_rng(0), angle=0, length=25, density=0.0006, opacity=0.8, veil=0)
+    streaks = {"angle": 0, "length": 25, "width": 1, "cover": 0.03, "brightness": 0.5}
+    rainy = rain(COFFEE, streak_layer(np.random.default_rng(0), COFFEE.shape[:2], soft=False, **streaks))
     restored = median_filter(rainy, height=1, width=5)
     assert peak_signal_noise_ratio(COFFEE, restored) > peak_signal_noise_ratio(COFFEE, rainy) + 1
 
