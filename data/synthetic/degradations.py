@@ -290,16 +290,18 @@ def random_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray |
 
 
 def random_snow(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``snow`` from a few flakes to a snowstorm; depth is ignored."""
+    """``snow`` from a few still flakes to streaks of a snowstorm of up to 24 pixels; depth is ignored."""
+    size = rng.uniform(3, 12)
     return snow(
         clean,
         rng,
         angle=rng.uniform(-50, 50),
-        motion=rng.uniform(0.2, 1.2),
-        size=rng.uniform(4, 10),
-        cover=rng.uniform(0.005, 0.03),
-        opacity=rng.uniform(0.6, 1),
-        veil=rng.uniform(0, 0.08),
+        motion=rng.uniform(0, 12 / size),
+        size=size,
+        cover=np.exp(rng.uniform(np.log(0.003), np.log(0.03))),
+        opacity=rng.uniform(0.5, 1),
+        veil=rng.uniform(0, 0.1),
+        brightness=rng.uniform(0.7, 1),
     )
 
 
