@@ -26,6 +26,7 @@ from utils.files import write_atomically
 SAFETENSORS, RELEASED = ".safetensors", ".pkl"
 FORMATS = (".pt", ".pth", SAFETENSORS, RELEASED)
 MODEL_CONFIG = "model_config"  # key in a checkpoint and in a safetensors header (as JSON)
+ABOUT = "about"  # key of a text, in both
 MAX_JSON = 2**16  # characters of it
 
 
@@ -78,24 +79,29 @@ def read_model(
     return model.eval(), options
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> None:
+def save_weights(
+    path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any], about: str | None = None
+) -> None:
     """Write weights and the arguments of ``build_model`` in the format given by the suffix of ``path``.
+
+    ``about`` is stored beside them, for readers: where the weights come from.
 
     Raises:
         InputError: the suffix is unknown, or the released format cannot describe the network.
         OSError: the file cannot be written.
     """
     suffix = path.suffix.lower()
+    more = {} if about is None else {ABOUT: about}
     if suffix not in FORMATS:
         raise InputError(f"{path}: unknown suffix {path.suffix!r}; expected one of {', '.join(FORMATS)}")
     if suffix == RELEASED:
-        save_checkpoint(path, {"model": _released_weights(path, weights, options)})
+        save_checkpoint(path, {"model": _released_weights(path, weights, options), **more})
     elif suffix == SAFETENSORS:
         contiguous = {name: value.contiguous() for name, value in weights.items()}  # channels-last is not allowed
-        content = safetensors.torch.save(contiguous, {MODEL_CONFIG: json.dumps(dict(options))})
+        content = safetensors.torch.save(contiguous, {MODEL_CONFIG: json.dumps(dict(options)), **more})
         write_atomically(path, content, sync=True)
     else:
-        save_checkpoint(path, {"model": dict(weights), MODEL_CONFIG: dict(options)})
+        save_checkpoint(path, {"model": dict(weights), MODEL_CONFIG: dict(options), **more})
 
 
 def _read(path: str | Path) -> tuple[list[Found], dict[str, Any] | None]:
@@ -111,7 +117,7 @@ def _read(path: str | Path) -> tuple[list[Found], dict[str, Any] | None]:
         if MODEL_CONFIG not in content:
             if (found := foreign.find_weights(content)) is None:
                 raise InputError(f'{path}: no state dict under "model"; {expected}')
-            return [found], None
+            return [_with_types(found)], None
         states = []
         for key in ("model", "ema") if "ema" in content else ("model",):
             if (weights := foreign.state_dict_of(content.get(key))) is None:
@@ -122,6 +128,12 @@ def _read(path: str | Path) -> tuple[list[Found], dict[str, Any] | None]:
         return states, dict(dict.items(options))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _with_types(found: Found) -> Found:
+    """Add to what was taken the types that become float32; in a file of this project they are intended."""
+    types = {value.dtype for value in found.weights.values()} & set(FLOATS) - {torch.float32}
+    return replace(found, taken=[*found.taken, *sorted(str(dtype).removeprefix("torch.") for dtype in types)])
 
 
 def _derived_options(
@@ -154,10 +166,8 @@ def _checked(states: list[Found], expected: Mapping[str, Tensor], path: str | Pa
             checked = check_weights(weights, expected, os.path.getsize(path))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    stored = {value.dtype for value in found.weights.values()} & set(FLOATS) - {torch.float32}
-    taken = [*found.taken, *sorted(str(dtype).removeprefix("torch.") for dtype in stored)]
-    if taken and os.environ.get("RANK", "0") == "0":  # once, not in each process of a group
-        print(printable(f"note: {path}: took {', '.join(taken)}"), file=sys.stderr)
+    if found.taken and os.environ.get("RANK", "0") == "0":  # once, not in each process of a group
+        print(printable(f"note: {path}: took {', '.join(found.taken)}"), file=sys.stderr)
     return checked
 
 

@@ -29,7 +29,8 @@ from utils.config import Config
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "reliability.md"]
 # What users have and runs write, names of curves
 NOT_OURS = ("/", "checkpoints/", "results/", "runs/", "train/")
-SCRIPTS = [*ROOT.glob("*.py"), *(path for room in ("data", "inference") for path in (ROOT / room).glob("*.py"))]
+ROOMS = ("data", "inference", "models")  # with scripts
+SCRIPTS = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
 OTHER_OPTIONS = {"--help", "--max-restarts"}  # argparse, torchrun
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
