@@ -46,10 +46,9 @@ lint: setup  ## check style and formatting
 	$(RUN) -m ruff format --check .
 
 EXTRA := $(VENV)/.installed-extra
-WEIGHTS ?= runs
 
-app: $(EXTRA)  ## restore images in the browser, on this machine only (WEIGHTS=file or folder)
-	$(RUN) app.py --weights $(WEIGHTS)
+app: $(EXTRA)  ## restore images in the browser, on this machine only (WEIGHTS="files or folders" for weights of your own)
+	$(RUN) app.py $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 test-extra: $(EXTRA)  ## run the tests of the web app (in Debian's chromium, if installed) and of the ONNX export
 	$(RUN) -m pytest -m extra

@@ -1,10 +1,12 @@
 """Local web page for restoring single images: drop an image, compare before and after with a slider, download.
 
+    python app.py
     python app.py --weights runs/ --port 7860
 
-Requires the packages in requirements-extra.txt (`make app` installs them). The server listens on 127.0.0.1 only and
-answers nobody but pages of its own. Uploads and results lie in a folder that only this user can read; it is removed at
-the end, or at the next start if the process was killed.
+Offers the weights that come with this project, one for each task, or those in --weights. Requires the packages in
+requirements-extra.txt (`make app` installs them). The server listens on 127.0.0.1 only and answers nobody but pages of
+its own. Uploads and results lie in a folder that only this user can read; it is removed at the end, or at the next
+start if the process was killed.
 """
 
 from utils.signals import end_on_signals
@@ -26,6 +28,7 @@ from data.folders import walk
 from inference.photo_files import SUFFIXES, read_photograph
 from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
+from inference.shipped import TASKS, shipped_weights
 from models import load_model
 from utils.cli import ScriptParser, number_type
 from utils.errors import InputError, printable, run_script
@@ -124,13 +127,17 @@ def preview(image: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = ScriptParser(usage="python app.py --weights FILE|DIR ... [--port N]", description=__doc__.split("\n\n")[0])
+    usage = "python app.py [--weights FILE|DIR ...] [--port N]"
+    parser = ScriptParser(usage=usage, description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--weights", type=Path, nargs="+", required=True, help="weights files, or folders to search for them"
+        "--weights",
+        type=Path,
+        nargs="+",
+        help="weights files, or folders to search for them (default: those of this project)",
     )
     parser.add_argument("--port", type=number_type(int, 1, 65535), default=7860, help="serve on http://127.0.0.1:PORT")
     args = parser.parse()
-    weights = find_weights(args.weights)
+    weights = find_weights(args.weights) if args.weights else {task: shipped_weights(task) for task in TASKS}
     listener = listen(args.port)
     folder = private_folder("irnext-page")
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)

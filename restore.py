@@ -1,13 +1,15 @@
 """Restore your own images and videos; no targets are needed.
 
+    python restore.py --task dehazing --input photo.jpg --output restored/
     python restore.py --weights best.pt --input photos/ --output restored/
     python restore.py --weights best.pt --input 'holiday/*.jpg' clip.mp4 --output restored/ --compare
 
-INPUT is any number of files, folders (searched recursively) and glob patterns. Each result is written to OUTPUT under
-the same name and subfolder: images in the same format and bit depth, videos as H.264. Existing results are skipped, and
-a video continues where it was stopped, so a job that was stopped continues when started again; if results were made
-with other weights or options, as OUTPUT/.irnext.json records, nothing is done and the exit status is 2. Images may have
-any size. Files that cannot be read are reported on stderr and skipped; the exit status is then 2.
+--task selects one of the small networks that come with this project (weights/README.md), --weights any other. INPUT is
+any number of files, folders (searched recursively) and glob patterns. Each result is written to OUTPUT under the same
+name and subfolder: images in the same format and bit depth, videos as H.264. Existing results are skipped, and a video
+continues where it was stopped, so a job that was stopped continues when started again; if results were made with other
+weights or options, as OUTPUT/.irnext.json records, nothing is done and the exit status is 2. Images may have any size.
+Files that cannot be read are reported on stderr and skipped; the exit status is then 2.
 """
 
 from utils.signals import STOPPED, end_on_signals
@@ -25,11 +27,12 @@ from inference.manifest import NAME, Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
+from inference.shipped import TASKS, shipped_weights, weights_file
 from inference.video_reading import SUFFIXES
 from inference.video_writing import DEFAULT_CRF, LARGEST_CRF
 from inference.whole import SMALLEST_TILE
 from utils.cli import ScriptParser, number_type
-from utils.errors import listed, printable, run_script
+from utils.errors import InputError, listed, printable, run_script
 from utils.output import claimed
 from utils.precision import Precision
 
@@ -89,9 +92,10 @@ def unfinished_jobs(jobs: list[Job], manifest: Manifest, compare: bool) -> list[
 
 def parse_args() -> Namespace:
     about, _, details = __doc__.split("\n\n")
-    usage = "python restore.py --weights FILE --input FILE|DIR|PATTERN ... --output DIR [options]"
+    usage = "python restore.py {--task NAME | --weights FILE} --input FILE|DIR|PATTERN ... --output DIR [options]"
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    parser.add_argument("--weights", type=Path, required=True, help="trained here or released by the authors")
+    parser.add_argument("--task", type=str, help=f"restore with the weights of this project for {', '.join(TASKS)}")
+    parser.add_argument("--weights", type=Path, help="other weights: trained here or released by the authors")
     parser.add_argument("--input", type=str, nargs="+", required=True, help="images, videos, folders, glob patterns")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results in OUTPUT")
@@ -116,7 +120,12 @@ def parse_args() -> Namespace:
         default=DEFAULT_CRF,
         help=f"videos: from 0 (lossless) to {LARGEST_CRF} (smallest file)",
     )
-    return parser.parse()
+    args = parser.parse()
+    if (args.task is None) == (args.weights is None):
+        given = "neither" if args.task is None else "both"
+        raise InputError(f"expected --task ({', '.join(TASKS)}) or --weights FILE, got {given}")
+    args.weights = weights_file(args.weights) if args.task is None else shipped_weights(args.task)
+    return args
 
 
 if __name__ == "__main__":

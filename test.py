@@ -36,6 +36,7 @@ from evaluation.results import average, has_score, results_of, write_scores
 from evaluation.scoring import Failure, Score, report_failures, score_images, scored_and_failed, why_none
 from evaluation.sheets import comparison_sheet
 from evaluation.tables import write_tables
+from inference.shipped import weights_file
 from models import load_model
 from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
@@ -193,7 +194,8 @@ def parse_args() -> Namespace:
     folders_only = any(argument.split("=")[0] in ("--input", "--target") for argument in sys.argv)
     if not folders_only:
         parser.add_config()
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of this project, or released weights")
+    weights = "checkpoint of this project, released weights, or a task, for the weights that come with this project"
+    parser.add_argument("--weights", type=Path, required=True, help=weights)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--input", type=Path, required=folders_only, help="degraded images, instead of --config")
     parser.add_argument("--target", type=Path, required=folders_only, help="targets of --input, with matching names")
@@ -211,7 +213,9 @@ def parse_args() -> Namespace:
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic precision of the network")
     parser.add_argument("--compile", action="store_true", help="compile the network for frequent image sizes")
-    return parser.parse()
+    args = parser.parse()
+    args.weights = weights_file(args.weights)
+    return args
 
 
 if __name__ == "__main__":

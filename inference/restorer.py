@@ -8,6 +8,7 @@ from torch import Tensor
 
 from inference.finite import ADVICE, is_finite
 from inference.photo_files import read_photograph
+from inference.shipped import weights_file
 from inference.whole import Progress, check_tile, restore
 from models import load_model
 from utils.errors import InputError
@@ -22,7 +23,8 @@ class Restorer:
     """Restores images of any size with a trained network: ``Restorer("best.pt").restore("photo.jpg")``.
 
     Args:
-        weights: checkpoint trained here, file released by the authors, or .safetensors file.
+        weights: checkpoint trained here, file released by the authors, or .safetensors file; or the name of a task,
+            for the weights that come with this project (``inference.shipped``). A file of that name comes first.
         device: device to run on; defaults to CUDA if available, else the CPU.
         precision: arithmetic of the network, see ``utils.precision``.
 
@@ -30,7 +32,7 @@ class Restorer:
         model: the network in eval mode, on ``device``.
 
     Raises:
-        InputError: the weights cannot be loaded, or ``device`` does not support ``precision``.
+        InputError: the weights are missing or cannot be loaded, or ``device`` does not support ``precision``.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Restorer:
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = supported(precision, self.device)
-        self.model = load_model(weights).to(self.device)
+        self.model = load_model(weights_file(weights)).to(self.device)
 
     def restore(
         self,
