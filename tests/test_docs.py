@@ -26,7 +26,10 @@ from training.changes import FREE, FROM_HERE, IDENTITY
 from utils.cli import ScriptParser, config_of
 from utils.config import Config
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "reliability.md"]
+DOCUMENTS = [
+    *(ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))),
+    *(ROOT / "weights" / "README.md", ROOT / "tests" / "reliability.md"),
+]
 # What users have and runs write, names of curves
 NOT_OURS = ("/", "checkpoints/", "results/", "runs/", "train/")
 ROOMS = ("data", "inference", "models")  # with scripts
