@@ -6,7 +6,7 @@ strong as possible.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -14,11 +14,16 @@ from statistics import mean
 
 import cv2
 import numpy as np
+import torch
 from skimage.filters import median
 from skimage.metrics import peak_signal_noise_ratio
 from skimage.restoration import richardson_lucy
+from torch import Tensor
 
+from data.datasets import Sample
 from data.synthetic.degradations import disc, to_linear, to_srgb
+from evaluation.metrics import PROTOCOLS
+from evaluation.scoring import Score, Stopwatch
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
@@ -125,6 +130,30 @@ METHODS = {
     "deraining": _MEDIAN,
     "desnowing": _MEDIAN,
 }
+
+
+def score_classical(restore: Restore, samples: Iterable[Sample], protocol: str) -> Iterator[Score]:
+    """Restore and score samples with a classical method, as ``evaluation.scoring.score_images`` does with a network."""
+    for sample in samples:
+        image = as_array(sample["input"])
+        watch = Stopwatch(torch.device("cpu"))
+        restored = restore(image)
+        watch.stop()
+        sides = [
+            {metric: float(value) for metric, value in PROTOCOLS[protocol](side[None], sample["target"][None]).items()}
+            for side in (sample["input"], as_tensor(restored))
+        ]
+        yield Score(sample["name"], *sides, watch.seconds())
+
+
+def as_array(image: Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3)."""
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def as_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) -> (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _dark_channel(image: np.ndarray, patch: int) -> np.ndarray:

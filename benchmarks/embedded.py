@@ -27,16 +27,13 @@ from statistics import mean
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.classical import METHODS, Restore
+from benchmarks.classical import METHODS, Restore, as_array, as_tensor, score_classical
 from data.datasets import PairedImages, centre_crop, to_8bit
 from data.sets import pairs_of_set
 from data.synthetic.benchmark import TASKS, write_benchmark
 from data.synthetic.photographs import PHOTOGRAPHS
-from evaluation.metrics import PROTOCOLS
 from evaluation.sheets import comparison_sheet
 from inference.whole import restore
 from models import load_model
@@ -104,7 +101,7 @@ def run_task(task: str, data: Path, output: Path, epochs: int | None) -> dict:
         "images": sum(sets[name]["images"] for name in config.data.test),
         "protocol": ", ".join(sorted({test.protocol for test in config.data.test.values()})),
         "input": average([sets[name]["input"] for name in config.data.test]),
-        "classical": average(score_classical(classical, config, data / task)),
+        "classical": average(score_by_set(classical, config, data / task)),
         "restored": average([sets[name]["restored"] for name in config.data.test]),
         "method": method.name,
         "parameters": parameters,
@@ -176,17 +173,14 @@ def central_crop(image: np.ndarray, side: int = 256) -> np.ndarray:
     return centre_crop(image, *(min(side, length) for length in image.shape[:2]))
 
 
-def score_classical(classical: Restore, config: Config, root: Path) -> list[dict[str, float]]:
+def score_by_set(classical: Restore, config: Config, root: Path) -> list[dict[str, float]]:
     """Mean psnr and ssim of the classical method on each test set, by the set's protocol."""
-    scores = []
+    means = []
     for name, test in config.data.test.items():
-        samples = PairedImages(pairs_of_set(root, test))
-        by_image = []
-        for sample in tqdm(samples, f"classical, {name}", leave=False, disable=None):
-            restored = as_tensor(classical(as_array(sample["input"])))
-            by_image.append(PROTOCOLS[test.protocol](restored[None], sample["target"][None]))
-        scores.append({key: mean(float(score[key]) for score in by_image) for key in ("psnr", "ssim")})
-    return scores
+        samples = tqdm(PairedImages(pairs_of_set(root, test)), f"classical, {name}", leave=False, disable=None)
+        scores = list(score_classical(classical, samples, test.protocol))
+        means.append({key: mean(score.restored[key] for score in scores) for key in ("psnr", "ssim")})
+    return means
 
 
 def example_row(classical: Restore, weights: Path, config: Config, root: Path, index: int) -> list[np.ndarray]:
@@ -196,16 +190,6 @@ def example_row(classical: Restore, weights: Path, config: Config, root: Path, i
     baseline = as_tensor(classical(as_array(sample["input"])))
     restored = restore(load_model(weights), sample["input"][None])[0]
     return [to_8bit(image) for image in (sample["input"], baseline, restored, sample["target"])]
-
-
-def as_array(image: Tensor) -> np.ndarray:
-    """(3, H, W) -> (H, W, 3)."""
-    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-
-
-def as_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) -> (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def average(scores: list[dict[str, float]]) -> dict[str, float]:

@@ -1,0 +1,307 @@
+"""Score published test sets: their input, a classical method and the small networks of this project.
+
+    python -m benchmarks.evidence --data /data/published --output results/evidence
+    python -m benchmarks.evidence --data /data/published --output results/evidence --limit 2
+
+DIR holds published sets in the folders that benchmarks/evidence_sets.py names. Those that are missing are skipped, and
+so are tasks without weights. Each set is scored by the protocol of its benchmark. The parameters of the classical
+methods are chosen on images that the first part of each set leaves out. Writes evidence.json (means with their
+intervals, parameters, versions, commit, SHA-256 of the weights), per_image.csv, evidence.md (the tables) and cost.svg
+(quality against time and memory) to OUTPUT.
+"""
+
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
+import hashlib
+import json
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.classical import METHODS, Restore, as_array, score_classical
+from benchmarks.evidence_report import cost_figure, tables
+from benchmarks.evidence_sets import SETS, EvidenceSet
+from benchmarks.speed import peak_bytes
+from data.datasets import PairedImages, Sample, collate
+from data.layouts import Pair, find_clean, pair_folders
+from data.sets import resolve_folder
+from data.survey import check_pairs
+from evaluation.intervals import mean_interval
+from evaluation.results import write_scores
+from evaluation.scoring import Failure, Score, score_images
+from inference.whole import restore
+from models import load_model
+from utils.cli import ScriptParser, number_type
+from utils.errors import InputError, printable, run_script
+from utils.files import write_atomically
+from utils.output import claimed
+from utils.text_files import read_text
+from utils.versions import git_commit, versions
+
+FILES = ("evidence.json", "per_image.csv", "evidence.md", "cost.svg")
+OURS = "IRNeXt, small"
+# Beside the parameters that are chosen here: those of He et al.'s paper, and what one of them is worth.
+VARIANTS = {
+    "dehazing": {
+        "published parameters": {"patch": 15, "strength": 0.95, "least": 0.1},
+        "patch 7": {"patch": 7, "strength": 0.95, "least": 0.1},
+    }
+}
+BEGIN, END = "<!-- written by make evidence -->", "<!-- end of what make evidence writes -->"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a set on disk."""
+
+    about: EvidenceSet
+    pairs: list[Pair]
+    parts: dict[str, list[Pair]]
+    choosing: list[Pair]
+
+    def samples(self, pairs: Iterable[Pair], title: str) -> Iterator[Sample]:
+        """The pairs decoded, and degraded where the set is; with a progress bar.
+
+        Raises:
+            InputError: an image cannot be decoded.
+        """
+        images = PairedImages(list(pairs), degrade=self.about.degrade)
+        for index in tqdm(range(len(images)), title, leave=False, disable=None):
+            sample = images[index]
+            if "input" not in sample:
+                raise InputError(next(iter(sample["broken"].values())))
+            yield sample
+
+    def scored(self) -> list[Pair]:
+        """The pairs that are in any part."""
+        wanted = {pair.name for pairs in self.parts.values() for pair in pairs}
+        return [pair for pair in self.pairs if pair.name in wanted]
+
+
+def main() -> None:
+    about, _, details = __doc__.split("\n\n")
+    parser = ScriptParser(prog="python -m benchmarks.evidence", description=f"{about} {details}")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the published sets")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--weights", type=Path, default=Path("weights"), help="folder with TASK.safetensors")
+    parser.add_argument("--limit", type=number_type(int, 1, 10**6), help="score the first images of each part only")
+    parser.add_argument("--document", type=Path, help="Markdown file in which to replace the tables as well")
+    args = parser.parse()
+    with claimed(args.output, "evidence.py", [args.output / name for name in FILES]):
+        if args.document is not None:
+            with_tables(args.document, "")  # refuses a wrong file before the work
+        found = find_sets(args.data, args.limit)
+        results = score_sets(found, args.weights, args.output) | {"limit": args.limit}
+        text = tables(results)
+        write_atomically(args.output / "evidence.json", json.dumps(results, indent=1) + "\n")
+        write_atomically(args.output / "evidence.md", text)
+        write_atomically(args.output / "cost.svg", cost_figure(results))
+        if args.document is not None:
+            write_atomically(args.document, with_tables(args.document, text))
+    print(text)
+
+
+def find_sets(root: Path, limit: int | None) -> dict[str, Found]:
+    """The sets of which both folders exist, after a check of all images' headers; the others are named.
+
+    Raises:
+        InputError: no set exists, or an image is unpaired or broken.
+    """
+    found = {}
+    for name, about in SETS.items():
+        folders = [resolve_folder(root, [folder]) for folder in (about.input, about.target)]
+        if None in folders:
+            print(f"skipping {name}: no {' and '.join(dict.fromkeys((about.input, about.target)))} in {root}")
+            continue
+        pairs = find_clean(folders[0]) if about.degrade else pair_folders(*folders)
+        check_pairs(pairs)
+        parts = {part: images for part, numbers in about.parts.items() if (images := numbers.of(pairs, limit))}
+        choosing = about.choosing.of(pairs, limit) if about.choosing else []
+        if not parts:
+            print(f"skipping {name}: no {' or '.join(about.parts)} in {folders[0]}")
+            continue
+        found[name] = Found(about, pairs, parts, choosing)
+    if not found:
+        raise InputError(f"{root}: none of the sets found; expected folders such as {SETS['Rain100L'].input}")
+    return found
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A method with fixed parameters or weights.
+
+    Attributes:
+        about: the parameters of a classical method, or the file of a network.
+        score: takes samples and a protocol.
+        peak: the bytes it takes to restore a sample, without the sample itself and the weights.
+    """
+
+    name: str
+    about: Mapping[str, str | float]
+    score: Callable[[Iterable[Sample], str], Iterable[Score]]
+    peak: Callable[[Sample], int]
+
+
+def score_sets(found: Mapping[str, Found], weights: Path, output: Path) -> dict:
+    """Write per_image.csv to ``output``; returns what evidence.json holds, except for the limit."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    networks = load_networks(weights, dict.fromkeys(one.about.task for one in found.values()), device)
+    rows, images, protocols = [], {}, {}
+    for name, one in found.items():
+        contestants = classical_methods(name, found)
+        if one.about.task in networks:
+            contestants.append(networks[one.about.task])
+        if not contestants:
+            print(
+                f"skipping {name}: neither weights nor images on which to choose the parameters of a classical method"
+            )
+            continue
+        pairs = one.scored()
+        example = next(one.samples(pairs[:1], name))
+        scores, about = {}, {}
+        for contestant in contestants:
+            samples = one.samples(pairs, f"{name}, {contestant.name}")
+            scores[contestant.name] = {score.name: score for score in contestant.score(samples, one.about.protocol)}
+            about[contestant.name] = {"about": contestant.about, "memory_bytes": contestant.peak(example)}
+        for method, of_set in scores.items():
+            images[f"{name}, {method}"] = list(of_set.values())
+            protocols[f"{name}, {method}"] = one.about.protocol
+        size = list(example["input"].shape[-2:])
+        for part, members in one.parts.items():
+            shared = {"set": name, "part": part, "protocol": one.about.protocol, "size": size}
+            shared |= {"remark": one.about.parts[part].remark}
+            of_part = {method: [of_set[pair.name] for pair in members] for method, of_set in scores.items()}
+            rows += rows_of_part(shared, of_part, [str(pair.target) for pair in members], about)
+    write_scores(output / "per_image.csv", images, protocols)
+    return {
+        "rows": rows,
+        "weights": {task: dict(network.about) for task, network in networks.items()},
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "commit": git_commit(),
+        "versions": versions(),
+    }
+
+
+def load_networks(folder: Path, tasks: Iterable[str], device: torch.device) -> dict[str, Contestant]:
+    """The network of each task with a weights file in ``folder``; the others are named."""
+    networks = {}
+    for task in tasks:
+        file = folder / f"{task}.safetensors"
+        if not file.exists():
+            print(printable(f"no weights for {task}: no {file}"))
+            continue
+        model = load_model(file).to(device)
+        about = {
+            "file": file.name,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+        networks[task] = Contestant(
+            OURS, about, partial(score_network, model, device), partial(peak_of_network, model, device)
+        )
+    return networks
+
+
+def score_network(model: nn.Module, device: torch.device, samples: Iterable[Sample], protocol: str) -> Iterator[Score]:
+    """``evaluation.scoring.score_images`` of single samples.
+
+    Raises:
+        InputError: an image cannot be restored, or the restored image is not finite.
+    """
+    for result, *_ in score_images(model, (collate([sample]) for sample in samples), protocol, device):
+        if isinstance(result, Failure):
+            raise InputError(result.problem)
+        yield result
+
+
+def peak_of_network(model: nn.Module, device: torch.device, sample: Sample) -> int:
+    """Peak bytes of tensors while a sample is restored, without the weights and the sample itself."""
+    image = sample["input"][None].to(device)
+    return peak_bytes(lambda: restore(model, image), device)
+
+
+def classical_methods(name: str, found: Mapping[str, Found]) -> list[Contestant]:
+    """The classical method of a set with the parameters that suit its choosing images best, and with ``VARIANTS``."""
+    about = found[name].about
+    method = METHODS[about.task]
+    variants = {f"{method.name}, {variant}": values for variant, values in VARIANTS.get(about.task, {}).items()}
+    judge = found.get(about.chosen_on or name)
+    if judge is not None and judge.choosing:
+        samples = judge.samples(judge.choosing, f"{name}, parameters")
+        pairs = [(as_array(sample["input"]), as_array(sample["target"])) for sample in samples]
+        variants[method.name] = method.fit(pairs)[1]
+    return [
+        Contestant(label, parameters, partial(score_classical, run), partial(peak_of_classical, run))
+        for label, parameters in variants.items()
+        for run in [partial(method.restore, **parameters)]
+    ]
+
+
+def peak_of_classical(run: Restore, sample: Sample) -> int:
+    """Peak bytes of arrays while a sample is restored, without the sample itself."""
+    image = as_array(sample["input"])
+    tracemalloc.start()
+    run(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def rows_of_part(
+    shared: Mapping[str, object],
+    scores: Mapping[str, Sequence[Score]],
+    scenes: Sequence[str],
+    about: Mapping[str, Mapping[str, object]],
+) -> list[dict]:
+    """The entries of evidence.json for a part of a set: its input, then every method.
+
+    Args:
+        shared: what the rows have in common.
+        scores: the scores of the part's images, by method.
+        scenes: the scene of each image.
+        about: what else is known of each method.
+    """
+
+    def over_images(values: Iterable[float]) -> dict[str, float | None]:
+        return dict(zip(("mean", "half_width"), mean_interval(list(values), scenes), strict=True))
+
+    def of_side(side: str, of_images: Sequence[Score]) -> dict[str, dict]:
+        return {key: over_images(getattr(score, side)[key] for score in of_images) for key in ("psnr", "ssim")}
+
+    shared = {**shared, "images": len(scenes), "scenes": len(set(scenes))}
+    rows = [shared | {"method": "input"} | of_side("input", next(iter(scores.values())))]
+    for method, of_images in scores.items():
+        row = shared | {"method": method} | of_side("restored", of_images) | about[method]
+        row["gain"] = over_images(score.restored["psnr"] - score.input["psnr"] for score in of_images)
+        row["seconds_per_image"] = median(score.seconds for score in of_images)
+        rows.append(row)
+    return rows
+
+
+def with_tables(document: Path, text: str) -> str:
+    """The document with ``text`` between the two lines that mark the place.
+
+    Raises:
+        InputError: the lines are missing.
+    """
+    before, begin, rest = read_text(document).partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise InputError(f"{document}: no place for the tables; expected the lines {BEGIN} and {END}")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    run_script(main)
