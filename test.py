@@ -161,7 +161,7 @@ def score(
             if has_score(results[name]):  # otherwise, report says so in one line
                 report_failures(scored_and_failed(results[name])[1])
             protocols = {name: part.protocol for name, part in sets.parts.items()}
-            write_scores(args.output / "per_image.csv", results, protocols)
+            write_scores(args.output / "per_image.csv", results, protocols, sets.pairs)
     return results, comparisons
 
 

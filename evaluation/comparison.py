@@ -77,10 +77,10 @@ def bootstrap_interval(
 ) -> Interval | None:
     """95 % interval of the mean of ``values`` by the bootstrap over scenes; None if there is only one.
 
-    Each of ``resamples``, a multiple of 1000, draws as many scenes as there are, with replacement, and takes the mean over their
-    images. The interval is the expanded percentile interval (Hesterberg, "What teachers should know about the
-    bootstrap", The American Statistician 2015): with few scenes, plain percentiles give too narrow an interval, by the
-    bias of the variance and for want of Student's t.
+    Each of ``resamples``, a multiple of 1000, draws as many scenes as there are, with replacement, and takes the mean
+    over their images. The interval is the expanded percentile interval (Hesterberg, "What teachers should know about
+    the bootstrap", The American Statistician 2015): with few scenes, plain percentiles give too narrow an interval,
+    by the bias of the variance and for want of Student's t.
     """
     names, positions = np.unique(scenes, return_inverse=True)
     count = len(names)

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median
 
+from data.layouts import Pair
 from evaluation.scoring import Failure, Score, scored_and_failed
 from utils.config import PublishedScore, TestSetConfig
 from utils.files import write_atomically
 
 # Column heading and number of decimals of each metric, in column order.
 METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
+LOWER_IS_BETTER = {"mae", "lpips"}
 
 
 def summary(results: Sequence[Score | Failure]) -> dict:
@@ -74,16 +76,26 @@ def average(results: Mapping[str, dict]) -> dict:
     }
 
 
-def write_scores(path: Path, results: Mapping[str, Sequence[Score | Failure]], protocols: Mapping[str, str]) -> None:
-    """Write a CSV file with one row per scored image: set, protocol, name, input and restored scores, seconds."""
+def write_scores(
+    path: Path,
+    results: Mapping[str, Sequence[Score | Failure]],
+    protocols: Mapping[str, str],
+    pairs: Mapping[str, Sequence[Pair]],
+) -> None:
+    """Write a CSV file with one row per scored image: set, protocol, name, scores of input and restored, time, files.
+
+    ``pairs`` holds the files of every image of each set.
+    """
     scores = {name: scored_and_failed(of_set)[0] for name, of_set in results.items()}
     scored = [score for of_set in scores.values() for score in of_set]
     metrics = [metric for metric in METRICS if any(metric in score.restored for score in scored)]
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["set", "protocol", "name", *(f"input_{metric}" for metric in metrics), *metrics, "seconds"])
+    columns = [*(f"input_{metric}" for metric in metrics), *metrics, "seconds", "input_file", "target_file"]
+    table.writerow(["set", "protocol", "name", *columns])
     for name, of_set in scores.items():
+        files = {pair.name: (pair.input, pair.target) for pair in pairs[name]}
         for score in of_set:
             values = [side.get(metric, "") for side in (score.input, score.restored) for metric in metrics]
-            table.writerow([name, protocols[name], score.name, *values, score.seconds])
+            table.writerow([name, protocols[name], score.name, *values, score.seconds, *files[score.name]])
     write_atomically(path, text.getvalue())

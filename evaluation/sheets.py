@@ -2,8 +2,11 @@
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 HEIGHT, GAP = 240, 6  # pixels
+CAPTION = 20  # height of a caption, in pixels
+ERROR_GAIN = 4  # an error map shows a quarter of the range of values in full brightness
 
 
 def comparison_sheet(rows: list[tuple[np.ndarray, ...]]) -> np.ndarray:
@@ -17,6 +20,30 @@ def comparison_sheet(rows: list[tuple[np.ndarray, ...]]) -> np.ndarray:
             sheet[top : top + HEIGHT, left : left + image.shape[1]] = image
             left += image.shape[1] + GAP
     return sheet
+
+
+def labelled_sheet(rows: list[list[tuple[np.ndarray, str]]]) -> np.ndarray:
+    """``comparison_sheet`` of rows of images, uint8 or uint16 (h, w, 3), each with a caption above it."""
+    return comparison_sheet([tuple(_labelled(image, caption) for image, caption in row) for row in rows])
+
+
+def error_map(image: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The absolute error of each value, ``ERROR_GAIN`` times: two (H, W, 3) of one type -> uint8 (H, W, 3)."""
+    error = np.abs(image.astype(np.float32) - target) / np.iinfo(target.dtype).max
+    return np.uint8(np.minimum(error * ERROR_GAIN, 1) * 255)
+
+
+def _labelled(image: np.ndarray, caption: str) -> np.ndarray:
+    image = image if image.dtype == np.uint8 else np.uint8(image >> 8)
+    height = HEIGHT - CAPTION
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    sheet = Image.new("RGB", (width, HEIGHT), "white")
+    sheet.paste(Image.fromarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)), (0, CAPTION))
+    font = ImageFont.load_default(13)
+    while caption and font.getlength(caption) > width - 4:
+        caption = f"{caption[:-2]}…" if len(caption) > 2 else ""
+    ImageDraw.Draw(sheet).text((2, 2), caption, "black", font)
+    return np.asarray(sheet)
 
 
 def _to_height(image: np.ndarray) -> np.ndarray:

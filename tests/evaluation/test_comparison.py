@@ -56,7 +56,7 @@ def test_the_interval_covers_the_true_mean_in_95_percent_of_cases(scenes, images
     rng = np.random.default_rng(scenes)
     names = [str(scene) for scene in range(scenes) for _ in range(images_per_scene)]
     covered = {"by scene": 0, "by image": 0}
-    trials = 300
+    trials = 250
     for _ in range(trials):
         of_scene = rng.normal(0.2, 1, scenes).repeat(images_per_scene)
         values = of_scene + rng.normal(0, 0.3, len(names))

@@ -20,6 +20,7 @@ from conftest import (
 )
 
 from data.images import write_image
+from data.layouts import Pair
 from data.synthetic.benchmark import write_defocus
 from evaluation.results import write_scores
 from evaluation.scoring import Score
@@ -54,6 +55,8 @@ WRITERS = {
     "benchmarks/loader.py": "data/images.py",
     "benchmarks/speed.py": "tests/utils/test_files.py",
     "benchmarks/embedded.py": "tests/utils/test_files.py",
+    "benchmarks/evidence.py": "tests/utils/test_files.py",
+    "evaluation/compare.py": "tests/utils/test_files.py",
 }
 OURS = {"replacing", "write_atomically", "write_image", "write_photograph", "save_checkpoint", "save_weights"}
 # What would write a file in place, and the calls that do not.
@@ -63,6 +66,7 @@ INTO_MEMORY = {
     "Image.fromarray(np.ascontiguousarray(_pixels(photograph))).save",
     "tifffile.imwrite",
     "torch.export.save",
+    "figure.savefig",
     "safetensors.torch.save",
 }
 HARMLESS = {
@@ -140,7 +144,7 @@ def arguments_of(script, reside, weights, output):
 
 
 FIRST = {
-    "test.py": "metrics.json",
+    "test.py": "per_image.csv",
     "test.py images": "images/SOTS-Indoor/hazy/20_1.png",
     "restore.py": "20_1.png",
     "restore.py comparison": "20_1.png.compare.png",
@@ -181,7 +185,7 @@ WRITES = {
     "a.png": lambda path: write_image(path, PIXELS),
     "a.jpg": lambda path: write_photograph(path, Photograph(PIXELS)),
     "deep.tif": lambda path: write_photograph(path, Photograph(PIXELS.astype(np.uint16))),
-    "per_image.csv": lambda path: write_scores(path, {"a": [SCORE]}, {"a": "rgb"}),
+    "per_image.csv": lambda path: write_scores(path, {"a": [SCORE]}, {"a": "rgb"}, {"a": [Pair("1", path, path)]}),
     "table.md": lambda path: write_tables(path.parent, METRICS),
     NAME: manifest,
     "a.pt": lambda path: save_weights(path, build_model(**SMALL).state_dict(), SMALL),

@@ -1,0 +1,295 @@
+"""Is one method better than another? Compare results of test.py, image by image.
+
+    python -m evaluation.compare results/a results/b --output results/a_or_b
+    python -m evaluation.compare results/a results/b --seeds results/a_seed1 results/a_seed2 --output results/a_or_b
+
+The first folder is the reference; the others are compared with it. For each set and metric: the mean difference with
+its 95 % interval, by the bootstrap over scenes (inputs with the same target) and, in brackets, over images, the share
+of images won and lost, and the p-value of Wilcoxon's signed-rank test. Writes the table (compare.md), all numbers with
+the largest wins and losses (compare.json), a scatter plot of PSNR and, from images that test.py saved, a sheet of the
+largest wins and losses for each set and folder to OUTPUT.
+"""
+
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from string import ascii_uppercase
+
+from data.images import BrokenImage, read_image, write_image
+from evaluation.comparison import Difference, Spread, compare_scores, spread_of
+from evaluation.plots import scatter_plot
+from evaluation.results import LOWER_IS_BETTER, METRICS
+from evaluation.sheets import error_map, labelled_sheet
+from evaluation.tables import as_markdown, as_text
+from utils.cli import ScriptParser
+from utils.errors import InputError, escaped, listed, run_script
+from utils.files import write_atomically
+from utils.output import claimed
+from utils.text_files import read_text
+
+EXTREMES = 10  # largest wins and largest losses listed and shown per set
+LONGEST_CSV = 2**30  # characters
+LETTERS = ascii_uppercase
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One image's row of per_image.csv."""
+
+    scores: dict[str, float]
+    input_file: str
+    target_file: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder written by test.py: the settings that must agree, and the images of each set by name."""
+
+    folder: Path
+    settings: dict[str, object]
+    sets: dict[str, dict[str, Scored]]
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+
+def main() -> int:
+    about, _, details = __doc__.split("\n\n")
+    usage = "python -m evaluation.compare A B [C ...] --output DIR"
+    parser = ScriptParser(usage=usage, description=f"{about} {details}")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders written by test.py; the first is the reference")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the comparison")
+    parser.add_argument("--seeds", type=Path, nargs="+", help="further runs of the reference with other seeds")
+    parser.add_argument(
+        "--accept-differences",
+        action="store_true",
+        help="compare the images in common, even if protocol or precision differ, with a note",
+    )
+    args = parser.parse()
+    if not 2 <= len(args.folders) <= len(LETTERS):
+        found = listed([str(folder) for folder in args.folders], "folder(s)")
+        raise InputError(f"expected 2 to {len(LETTERS)} folders with results of test.py, not {found}")
+    first, *others = [read_results(folder) for folder in args.folders]
+    seeds = [read_results(folder) for folder in args.seeds or []]
+    notes = [note for other in [*others, *seeds] for note in differences_between(first, other)]
+    if notes and not args.accept_differences:
+        raise InputError(f"{notes[0]}; pass --accept-differences to compare the images in common")
+    with claimed(args.output, "compare.py", [args.output / name for name in ("compare.md", "compare.json")]):
+        report(first, others, seeds, notes, args.output)
+    return 0
+
+
+def read_results(folder: Path) -> Results:
+    """Read what test.py wrote.
+
+    Raises:
+        InputError: the folder has no results, or they are malformed or of a version without ``target_file``.
+    """
+    try:
+        metrics = json.loads(read_text(folder / "metrics.json"))
+        rows = list(csv.DictReader(io.StringIO(read_text(folder / "per_image.csv", LONGEST_CSV))))
+        settings = {f"protocol of {name}": part["protocol"] for name, part in metrics["sets"].items()}
+        settings |= {key: metrics.get(key) for key in ("precision", "self_ensemble")}
+        sets: dict[str, dict[str, Scored]] = {}
+        for row in rows:
+            scores = {metric: float(row[metric]) for metric in METRICS if row.get(metric)}
+            if not scores or not all(map(math.isfinite, scores.values())):
+                raise ValueError(f"{row['name']} has no finite score")
+            sets.setdefault(row["set"], {})[row["name"]] = Scored(scores, row["input_file"], row["target_file"])
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no results of test.py: {Path(error.filename).name} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{folder}: not the results of this version of test.py ({missing}); run it again") from None
+    if not sets:
+        raise InputError(f"{folder}: per_image.csv holds no scores; run test.py again")
+    return Results(folder, settings, sets)
+
+
+def differences_between(first: Results, other: Results) -> list[str]:
+    """Why two results cannot be compared as they are, one line each."""
+    found = []
+    for key in sorted(first.settings.keys() & other.settings.keys()):
+        if first.settings[key] != other.settings[key]:
+            found.append(f"{first} and {other} differ in {key}: {first.settings[key]} and {other.settings[key]}")
+    if not first.sets.keys() & other.sets.keys():
+        raise InputError(f"{first} and {other} have no set in common: {', '.join(first.sets)}; {', '.join(other.sets)}")
+    for name in sorted(first.sets.keys() ^ other.sets.keys()):
+        found.append(f"{name} is in one of {first} and {other} only")
+    for name in sorted(first.sets.keys() & other.sets.keys()):
+        if alone := sorted(first.sets[name].keys() ^ other.sets[name].keys()):
+            found.append(f"{name}: {listed(alone, 'image(s)')} in one of {first} and {other} only")
+            if not first.sets[name].keys() & other.sets[name].keys():
+                raise InputError(f"{name}: {first} and {other} have no image in common")
+    return found
+
+
+def report(
+    first: Results, others: Sequence[Results], seeds: Sequence[Results], notes: Sequence[str], output: Path
+) -> None:
+    """Print the comparison and write it to ``output``."""
+    heading = ["set", "compared", "metric", "images", "scenes", "first", "second", "difference"]
+    heading += ["95 % interval", "(by image)", "won", "lost", "p"]
+    rows, verdicts, entries = [], [], []
+    for letter, other in zip(LETTERS[1 : len(others) + 1], others, strict=True):
+        for name in first.sets:
+            if name not in other.sets:
+                continue
+            found = compare_set(first.sets[name], other.sets[name])
+            spreads = spread_over_seeds([first, *seeds], name) if seeds else {}
+            rows += [[name, str(other), *row(metric, each)] for metric, each in found.items()]
+            verdicts += [f"{name}: {verdict(metric, first, other, found[metric], spreads)}" for metric in found]
+            wins, losses = extremes(first.sets[name], other.sets[name])
+            entries.append(
+                {
+                    "set": name,
+                    "first": str(first),
+                    "second": str(other),
+                    "differences": {metric: asdict(each) for metric, each in found.items()},
+                    "seeds": {metric: asdict(each) for metric, each in spreads.items()},
+                    "largest_wins": wins,
+                    "largest_losses": losses,
+                }
+            )
+            draw(first, other, name, letter, [*wins, *losses], output)
+    lines = [*verdicts, *(f"note: {note}" for note in notes)]
+    text = [f"Compared with {first}.", as_markdown(heading, rows), *lines]
+    write_atomically(output / "compare.md", "\n\n".join(text) + "\n")
+    write_atomically(
+        output / "compare.json", json.dumps({"comparisons": entries, "notes": list(notes)}, indent=2) + "\n"
+    )
+    print(escaped("\n".join([as_text(heading, rows), "", *lines])))
+
+
+def compare_set(first: Mapping[str, Scored], second: Mapping[str, Scored]) -> dict[str, Difference]:
+    """The differences in each metric that both have, over the images in common."""
+    names = sorted(first.keys() & second.keys())
+    scenes = [first[name].target_file for name in names]
+    metrics = [
+        metric
+        for metric in METRICS
+        if all(metric in images[name].scores for images in (first, second) for name in names)
+    ]
+    return {
+        metric: compare_scores(
+            *([images[name].scores[metric] for name in names] for images in (first, second)),
+            scenes,
+            metric in LOWER_IS_BETTER,
+        )
+        for metric in metrics
+    }
+
+
+def row(metric: str, found: Difference) -> list[str]:
+    """A row of the table."""
+    title, decimals = METRICS[metric]
+
+    def interval(ends: tuple[float, float] | None) -> str:
+        return "" if ends is None else "{:+.{d}f} to {:+.{d}f}".format(*ends, d=decimals)
+
+    return [
+        title,
+        str(found.images),
+        str(found.scenes),
+        f"{found.first:.{decimals}f}",
+        f"{found.second:.{decimals}f}",
+        f"{found.difference:+.{decimals}f}",
+        interval(found.interval),
+        interval(found.naive_interval),
+        f"{found.won:.0%}",
+        f"{found.lost:.0%}",
+        f"{found.p_value:.2g}",
+    ]
+
+
+def verdict(metric: str, first: Results, other: Results, found: Difference, spreads: Mapping[str, Spread]) -> str:
+    """The answer in one sentence."""
+    title, decimals = METRICS[metric]
+    if found.interval is None:
+        return f"{title}: all images are of one scene, which decides nothing"
+    better = (found.difference < 0) == (metric in LOWER_IS_BETTER)
+    answer = f"{other} is {'better' if better else 'worse'} than {first} on this set"
+    if not found.is_shown:
+        answer = f"no difference between {first} and {other} is shown"
+    if (spread := spreads.get(metric)) is None:
+        return f"{title}: {answer}"
+    inside = "within" if spread.contains(found.second) else "outside"
+    limits = f"{spread.mean:.{decimals}f} ± {spread.half_width:.{decimals}f}"
+    return f"{title}: {answer}; its mean is {inside} the range of {spread.runs} seeds of the reference, {limits}"
+
+
+def spread_over_seeds(runs: Sequence[Results], name: str) -> dict[str, Spread]:
+    """The spread of a set's mean scores over runs of one method."""
+    images = set.intersection(*(set(run.sets.get(name, ())) for run in runs))
+    if not images:
+        return {}
+    means: dict[str, list[float]] = {}
+    for run in runs:
+        scores = [run.sets[name][image].scores for image in sorted(images)]
+        for metric in scores[0]:
+            means.setdefault(metric, []).append(sum(each[metric] for each in scores) / len(scores))
+    return {metric: spread_of(values) for metric, values in means.items() if len(values) == len(runs)}
+
+
+def extremes(first: Mapping[str, Scored], second: Mapping[str, Scored]) -> tuple[list[dict], list[dict]]:
+    """The images with the largest gains and the largest losses in PSNR, largest first."""
+    gains = {name: second[name].scores["psnr"] - first[name].scores["psnr"] for name in first.keys() & second.keys()}
+    ordered = sorted(gains, key=lambda name: (-gains[name], name))
+
+    def entries(names: Sequence[str]) -> list[dict]:
+        return [
+            {"name": name, "first": first[name].scores["psnr"], "second": second[name].scores["psnr"]} for name in names
+        ]
+
+    wins = [name for name in ordered[:EXTREMES] if gains[name] > 0]
+    losses = [name for name in ordered[::-1][:EXTREMES] if gains[name] < 0]
+    return entries(wins), entries(losses)
+
+
+def draw(first: Results, other: Results, name: str, letter: str, chosen: Sequence[dict], output: Path) -> None:
+    """Write the scatter plot and, if both results have their images, the sheet of wins and losses.
+
+    ``letter`` stands for ``other`` in file names and captions, A for ``first``.
+    """
+    images = first.sets[name], other.sets[name]
+    names = sorted(images[0].keys() & images[1].keys())
+    stem = f"{name}_A_{letter}"
+    points = [[part[each].scores["psnr"] for each in names] for part in images]
+    title = f"{name}: PSNR of each image, dB"
+    write_atomically(
+        output / f"{stem}.scatter.png", scatter_plot(*points, labels=(str(first), str(other)), title=title)
+    )
+    rows = []
+    for entry in chosen:
+        files = [part.folder / "images" / name / f"{entry['name']}.png" for part in (first, other)]
+        source = images[0][entry["name"]]
+        try:
+            restored = [read_image(file) for file in files]
+            input, target = (read_image(Path(file)) for file in (source.input_file, source.target_file))
+        except (BrokenImage, InputError, OSError):
+            continue
+        if any(image.shape != restored[0].shape or image.dtype != restored[0].dtype for image in (*restored, target)):
+            continue
+        caption = [
+            f"{entry['name']}: input",
+            f"A {entry['first']:.2f} dB",
+            f"{letter} {entry['second']:.2f} dB",
+            "target",
+        ]
+        shown = [input, *restored, target, *(error_map(image, target) for image in restored)]
+        rows.append(list(zip(shown, [*caption, "error of A", f"error of {letter}"], strict=True)))
+    if rows:
+        write_image(output / f"{stem}.extremes.png", labelled_sheet(rows))
+
+
+if __name__ == "__main__":
+    run_script(main)
