@@ -27,7 +27,16 @@ import numpy as np
 from tqdm import tqdm
 
 from data.images import write_image
-from data.synthetic.degradations import DEGRADATIONS, haze, heavy_rain, light_rain, to_linear, to_srgb
+from data.synthetic.degradations import (
+    DEGRADATIONS,
+    haze,
+    heavy_rain,
+    light_rain,
+    motion_blur,
+    shake_kernel,
+    to_linear,
+    to_srgb,
+)
 from data.synthetic.depth import smooth_depth
 from data.synthetic.photographs import PHOTOGRAPHS, photographs
 from utils.cli import ScriptParser
@@ -83,7 +92,7 @@ def write_deblurring(folder: Path, variants: dict[str, int], seed: int) -> None:
     """Write images with camera shake."""
     for split in ("train", "test"):
         for name, number, clean, _, rng in clean_images(split, variants, seed, recolour=False):
-            blurred = DEGRADATIONS["motion_blur"](as_float(clean), rng)
+            blurred = motion_blur(as_float(clean), shake_kernel(rng, extent=rng.uniform(4, 16)))
             write_image(folder / split / name / "sharp" / f"{number:06}.png", clean)
             write_image(folder / split / name / "blur" / f"{number:06}.png", to_integer(blurred, np.uint8))
 
