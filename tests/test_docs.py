@@ -32,7 +32,7 @@ DOCUMENTS = [
 ]
 # What users have and runs write, names of curves
 NOT_OURS = ("/", "checkpoints/", "results/", "runs/", "train/")
-ROOMS = ("data", "inference", "models")  # with scripts
+ROOMS = ("benchmarks", "data", "evaluation", "inference", "models")  # with scripts
 SCRIPTS = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
 OTHER_OPTIONS = {"--help", "--max-restarts"}  # argparse, torchrun
 
