@@ -29,6 +29,7 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.classical import METHODS, Restore, as_array, score_classical
+from benchmarks.documents import with_tables
 from benchmarks.evidence_report import cost_figure, tables
 from benchmarks.evidence_sets import SETS, EvidenceSet
 from benchmarks.speed import peak_bytes
@@ -45,7 +46,6 @@ from utils.cli import ScriptParser, number_type
 from utils.errors import InputError, printable, run_script
 from utils.files import write_atomically
 from utils.output import claimed
-from utils.text_files import read_text
 from utils.versions import git_commit, versions
 
 FILES = ("evidence.json", "per_image.csv", "evidence.md", "cost.svg")
@@ -57,7 +57,7 @@ VARIANTS = {
         "patch 7": {"patch": 7, "strength": 0.95, "least": 0.1},
     }
 }
-BEGIN, END = "<!-- written by make evidence -->", "<!-- end of what make evidence writes -->"
+COMMAND = "make evidence"  # in the document
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def main() -> None:
     args = parser.parse()
     with claimed(args.output, "evidence.py", [args.output / name for name in FILES]):
         if args.document is not None:
-            with_tables(args.document, "")  # refuses a wrong file before the work
+            with_tables(args.document, COMMAND, "")  # refuses a wrong file before the work
         found = find_sets(args.data, args.limit)
         results = score_sets(found, args.weights, args.output) | {"limit": args.limit}
         text = tables(results)
@@ -107,7 +107,7 @@ def main() -> None:
         write_atomically(args.output / "evidence.md", text)
         write_atomically(args.output / "cost.svg", cost_figure(results))
         if args.document is not None:
-            write_atomically(args.document, with_tables(args.document, text))
+            write_atomically(args.document, with_tables(args.document, COMMAND, text))
     print(text)
 
 
@@ -288,19 +288,6 @@ def rows_of_part(
         row["seconds_per_image"] = median(score.seconds for score in of_images)
         rows.append(row)
     return rows
-
-
-def with_tables(document: Path, text: str) -> str:
-    """The document with ``text`` between the two lines that mark the place.
-
-    Raises:
-        InputError: the lines are missing.
-    """
-    before, begin, rest = read_text(document).partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise InputError(f"{document}: no place for the tables; expected the lines {BEGIN} and {END}")
-    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 if __name__ == "__main__":

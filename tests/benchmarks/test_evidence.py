@@ -13,7 +13,8 @@ import skimage.data
 from conftest import assert_refused, run_script
 
 from benchmarks.classical import METHODS
-from benchmarks.evidence import BEGIN, END, OURS
+from benchmarks.documents import markers
+from benchmarks.evidence import COMMAND, OURS
 from benchmarks.evidence_report import cost_figure, tables
 from data.images import read_image, write_image
 from data.synthetic.degradations import DEGRADATIONS
@@ -21,6 +22,7 @@ from data.transforms import to_tensor
 from evaluation.metrics import PROTOCOLS
 from models.weights import load_model, read_model, save_weights
 
+BEGIN, END = markers(COMMAND)
 PHOTOGRAPHS = [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut(), skimage.data.rocket()]
 
 
