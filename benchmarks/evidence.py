@@ -6,7 +6,7 @@
 DIR holds published sets in the folders that benchmarks/evidence_sets.py names. Those that are missing are skipped, and
 so are tasks without weights. Each set is scored by the protocol of its benchmark. The parameters of the classical
 methods are chosen on images that the first part of each set leaves out. Writes evidence.json (means with their
-intervals, parameters, versions, commit, SHA-256 of the weights), per_image.csv, evidence.md (the tables) and cost.svg
+intervals, parameters, versions, commit, SHA-256 of the weights), per_image.csv, evidence.md (the tables) and cost.png
 (quality against time and memory) to OUTPUT.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ from data.datasets import PairedImages, Sample, collate
 from data.layouts import Pair, find_clean, pair_folders
 from data.sets import resolve_folder
 from data.survey import check_pairs
-from evaluation.intervals import mean_interval
+from evaluation.comparison import bootstrap_interval
 from evaluation.results import write_scores
 from evaluation.scoring import Failure, Score, score_images
 from inference.whole import restore
@@ -48,7 +48,7 @@ from utils.files import write_atomically
 from utils.output import claimed
 from utils.versions import git_commit, versions
 
-FILES = ("evidence.json", "per_image.csv", "evidence.md", "cost.svg")
+FILES = ("evidence.json", "per_image.csv", "evidence.md", "cost.png")
 OURS = "IRNeXt, small"
 # Beside the parameters that are chosen here: those of He et al.'s paper, and what one of them is worth.
 VARIANTS = {
@@ -105,7 +105,7 @@ def main() -> None:
         text = tables(results)
         write_atomically(args.output / "evidence.json", json.dumps(results, indent=1) + "\n")
         write_atomically(args.output / "evidence.md", text)
-        write_atomically(args.output / "cost.svg", cost_figure(results))
+        write_atomically(args.output / "cost.png", cost_figure(results))
         if args.document is not None:
             write_atomically(args.document, with_tables(args.document, COMMAND, text))
     print(text)
@@ -156,7 +156,7 @@ def score_sets(found: Mapping[str, Found], weights: Path, output: Path) -> dict:
     """Write per_image.csv to ``output``; returns what evidence.json holds, except for the limit."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     networks = load_networks(weights, dict.fromkeys(one.about.task for one in found.values()), device)
-    rows, images, protocols = [], {}, {}
+    rows, images, protocols, files = [], {}, {}, {}
     for name, one in found.items():
         contestants = classical_methods(name, found)
         if one.about.task in networks:
@@ -176,13 +176,14 @@ def score_sets(found: Mapping[str, Found], weights: Path, output: Path) -> dict:
         for method, of_set in scores.items():
             images[f"{name}, {method}"] = list(of_set.values())
             protocols[f"{name}, {method}"] = one.about.protocol
+            files[f"{name}, {method}"] = pairs
         size = list(example["input"].shape[-2:])
         for part, members in one.parts.items():
             shared = {"set": name, "part": part, "protocol": one.about.protocol, "size": size}
             shared |= {"remark": one.about.parts[part].remark}
             of_part = {method: [of_set[pair.name] for pair in members] for method, of_set in scores.items()}
             rows += rows_of_part(shared, of_part, [str(pair.target) for pair in members], about)
-    write_scores(output / "per_image.csv", images, protocols)
+    write_scores(output / "per_image.csv", images, protocols, files)
     return {
         "rows": rows,
         "weights": {task: dict(network.about) for task, network in networks.items()},
@@ -274,8 +275,9 @@ def rows_of_part(
         about: what else is known of each method.
     """
 
-    def over_images(values: Iterable[float]) -> dict[str, float | None]:
-        return dict(zip(("mean", "half_width"), mean_interval(list(values), scenes), strict=True))
+    def over_images(values: Iterable[float]) -> dict:
+        values = list(values)
+        return {"mean": mean(values), "interval": bootstrap_interval(values, scenes)}
 
     def of_side(side: str, of_images: Sequence[Score]) -> dict[str, dict]:
         return {key: over_images(getattr(score, side)[key] for score in of_images) for key in ("psnr", "ssim")}

@@ -1,15 +1,15 @@
 """The tables and the figure of evidence.json (benchmarks/evidence.py)."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
 
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from evaluation.plots import as_png
 from evaluation.tables import as_markdown
 
 CLOSE = 0.05  # dB; a larger difference from a published figure needs a reason
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
-WIDTH, HEIGHT, MARGIN = 430, 330, 56  # of a panel of the figure, in pixels
 
 
 @dataclass(frozen=True)
@@ -126,84 +126,43 @@ def provenance(results: Mapping) -> str:
     )
 
 
-def cost_figure(results: Mapping) -> str:
-    """Gain in PSNR against seconds and memory per megapixel, for the first part of each set, as SVG."""
+def cost_figure(results: Mapping) -> bytes:
+    """Gain in PSNR against seconds and memory per megapixel, for the first part of each set, as PNG."""
     first_parts = {row["set"]: row["part"] for row in reversed(results["rows"])}
     rows = [row for row in results["rows"] if row["method"] != "input" and first_parts[row["set"]] == row["part"]]
-    sets = list(dict.fromkeys(row["set"] for row in rows))
-    height = HEIGHT + 24 * math.ceil(len(sets) / 3) + 40
-    elements = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {height}" width="{2 * WIDTH}" '
-        f'height="{height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{2 * WIDTH}" height="{height}" fill="#ffffff"/>',
-    ]
-    seconds = [row["seconds_per_image"] / _megapixels(row) for row in rows]
-    memory = [row["memory_bytes"] / 2**20 / _megapixels(row) for row in rows]
-    elements += _panel(0, "seconds per megapixel", rows, seconds, sets)
-    elements += _panel(WIDTH, "MiB per megapixel", rows, memory, sets)
-    for number, name in enumerate(sets):
-        x, y = MARGIN + 270 * (number % 3), HEIGHT + 20 + 24 * (number // 3)
-        elements.append(f'<circle cx="{x}" cy="{y - 4}" r="5" fill="{COLOURS[number]}"/>')
-        elements.append(_text(x + 12, y, name))
-    key = "disc: classical method, ring: the same with other parameters, square: our network"
-    return "\n".join([*elements, _text(MARGIN, height - 16, key), "</svg>"]) + "\n"
-
-
-def _panel(left: float, label: str, rows: list[Mapping], costs: list[float], sets: list[str]) -> list[str]:
-    """A scatter plot of the rows' gains, with a logarithmic horizontal axis for ``costs``."""
-    gains = [row["gain"]["mean"] for row in rows]
-    low, high = math.floor(math.log10(min(costs))), math.floor(math.log10(max(costs))) + 1
-    bottom = min(0, math.floor(min(gains)))
-    step = max(1, math.ceil((max(gains) - bottom) / 6))
-    ticks = range(bottom, bottom + 7 * step, step)
-
-    def x_of(cost: float) -> float:
-        return left + MARGIN + (math.log10(cost) - low) / (high - low) * (WIDTH - MARGIN - 20)
-
-    def y_of(gain: float) -> float:
-        return HEIGHT - MARGIN - (gain - bottom) / (ticks[-1] - bottom) * (HEIGHT - MARGIN - 24)
-
-    elements = []
-    for power in range(low, high + 1):
-        x = x_of(10.0**power)
-        elements += [
-            _line(x, y_of(bottom), x, y_of(ticks[-1])),
-            _text(x, y_of(bottom) + 18, f"{10.0**power:g}", "middle"),
-        ]
-    for gain in ticks:
-        y = y_of(gain)
-        elements += [_line(x_of(10.0**low), y, x_of(10.0**high), y), _text(left + MARGIN - 8, y + 4, f"{gain}", "end")]
-    elements.append(_text(left + (WIDTH + MARGIN) / 2, HEIGHT - 14, label, "middle"))
-    elements.append(_text(left + 12, 14, "gain over the input, dB"))
-    for row, cost, gain in zip(rows, costs, gains, strict=True):
-        elements.append(_marker(row, x_of(cost), y_of(gain), COLOURS[sets.index(row["set"])]))
-    return elements
-
-
-def _marker(row: Mapping, x: float, y: float, colour: str) -> str:
-    title = f"<title>{escape(row['set'])}: {escape(row['method'])}</title>"
-    if "sha256" in row["about"]:
-        return f'<rect x="{x - 6:.1f}" y="{y - 6:.1f}" width="12" height="12" fill="{colour}">{title}</rect>'
-    fill = "#ffffff" if ", " in row["method"] else colour
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{fill}" stroke="{colour}" stroke-width="2">{title}</circle>'
-
-
-def _megapixels(row: Mapping) -> float:
-    return row["size"][0] * row["size"][1] / 1e6
-
-
-def _line(x0: float, y0: float, x1: float, y1: float) -> str:
-    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="#dddddd"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#222222">{escape(text)}</text>'
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(row["set"] for row in rows))}
+    for row in rows:
+        megapixels = row["size"][0] * row["size"][1] / 1e6
+        ours = "sha256" in row["about"]
+        style = {"marker": "s" if ours else "o", "color": colours[row["set"]], "linestyle": "", "markersize": 8}
+        style |= {"fillstyle": "none"} if ", " in row["method"] and not ours else {}
+        panels[0].plot(row["seconds_per_image"] / megapixels, row["gain"]["mean"], **style)
+        panels[1].plot(row["memory_bytes"] / 2**20 / megapixels, row["gain"]["mean"], **style)
+    panels[0].set(xscale="log", xlabel="seconds per megapixel", ylabel="gain over the input, dB")
+    panels[1].set(xscale="log", xlabel="MiB per megapixel")
+    for axes in panels:
+        axes.grid(color="0.9")
+        axes.axhline(0, color="0.5", linewidth=1)
+    key = [Line2D([], [], color=colour, marker="o", linestyle="", label=name) for name, colour in colours.items()]
+    for label, style in (
+        ("classical method", {"marker": "o"}),
+        ("with other parameters", {"marker": "o", "fillstyle": "none"}),
+        ("our network", {"marker": "s"}),
+    ):
+        key.append(Line2D([], [], color="0.4", linestyle="", label=label, **style))
+    figure.legend(handles=key, loc="outside lower center", ncols=4)
+    return as_png(figure)
 
 
 def _interval(value: Mapping, decimals: int, sign: str = "") -> str:
-    """Mean ± half-width of the interval, the latter in as many decimals."""
-    half = value["half_width"]
-    return f"{value['mean']:{sign}.{decimals}f}" + ("" if half is None else f" ± {half:.{decimals}f}")
+    """Mean ± half the width of its interval."""
+    text = f"{value['mean']:{sign}.{decimals}f}"
+    if value["interval"] is None:
+        return text
+    low, high = value["interval"]
+    return f"{text} ± {(high - low) / 2:.{decimals}f}"
 
 
 def _digits(value: float) -> str:
