@@ -3,7 +3,7 @@
 Images are sRGB-encoded float32 (H, W, 3) in [0, 1], of any size. Depth maps are float32 (H, W), larger is further away.
 Each model takes its physical parameters; ``DEGRADATIONS`` maps names to versions with random parameters. Effects that
 integrate light over the exposure (snow, shake, defocus) are computed in linear light; haze and rain, like the data sets
-whose models they follow, in sRGB values.
+whose models they follow, in sRGB values, as are half of the random motion blurs.
 """
 
 import functools
