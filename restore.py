@@ -22,6 +22,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from data.decoding.quiet import own_stderr
 from inference.folders import Job, check_comparisons, find_jobs
 from inference.manifest import NAME, Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
@@ -44,7 +45,7 @@ def main() -> int:
     jobs = find_jobs(args.input, args.output, videos=SUFFIXES)
     if args.compare:
         check_comparisons(jobs)
-    with claimed(args.output, "restore.py", [args.output / NAME]):
+    with claimed(args.output, "restore.py", [args.output / NAME]), own_stderr():
         return restore(args, jobs)
 
 
@@ -65,7 +66,7 @@ def restore(args: Namespace, jobs: list[Job]) -> int:
         crf=args.crf,
     )
     session = Session(restorer, options, manifest, pending)
-    if not session.run(pending):
+    if not session.run():
         print(printable(f"stopped; run the same command again to continue {args.output}"))
         return STOPPED
 

@@ -1,6 +1,7 @@
 """Measure free memory, and recognise and recover from running out of it."""
 
 import re
+from concurrent.futures import Future
 
 import torch
 
@@ -30,14 +31,31 @@ TOO_LARGE = (  # more elements than 32-bit indices reach, or than a size fits in
     r"invalid configuration argument|kernel launch blocks must be positive",  # CUDA grids
 )
 PATTERN = re.compile("|".join(OUT_OF_MEMORY + TOO_LARGE))
+BESIDE = 1 / 16  # of the free main memory, for what another thread does while the network runs
+
+_promises: dict[Future, float] = {}
+
+
+def fits_beside(size: float) -> bool:
+    """Whether work that takes ``size`` bytes of main memory, 0 if unknown, can be done while the network runs."""
+    return 0 < size < BESIDE * free_memory(torch.device("cpu"))
+
+
+def promise(work: Future, size: float) -> None:
+    """Count ``size`` bytes of main memory as taken until ``work`` is done, whether it has begun or not."""
+    _promises[work] = size
+    work.add_done_callback(_promises.pop)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on ``device``, approximately; on the CPU within the container's limit."""
+    """Bytes that can still be allocated on ``device``, approximately; on the CPU within the container's limit.
+
+    What is promised to other threads is not free.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free_main_memory()
+    return free_main_memory() - int(sum(tuple(_promises.values())))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -41,3 +42,21 @@ def captured_messages() -> Iterator[list[str]]:
             with contextlib.suppress(BlockingIOError):
                 lines += os.read(reading, 2**16).decode(errors="replace").splitlines()
             os.close(reading)
+
+
+@contextlib.contextmanager
+def own_stderr() -> Iterator[None]:
+    """Within the block, what Python prints to stderr does not get lost among the messages captured in other threads."""
+    stream = sys.stderr
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError):  # the process has no stderr, or prints it elsewhere
+        descriptor = None
+    if descriptor != STDERR:
+        yield
+        return
+    with open(os.dup(STDERR), "w", buffering=1, encoding=stream.encoding, errors=stream.errors) as sys.stderr:
+        try:
+            yield
+        finally:
+            sys.stderr = stream

@@ -55,7 +55,7 @@ def test_any_error_while_a_file_is_written_is_one_line(tmp_path, small_weights, 
     sides = {SMALL_SIDE + index: fault for index, fault in enumerate(faults())}
     (tmp_path / "in").mkdir()
     for side in range(SMALL_SIDE, SMALL_SIDE + len(sides) + 2):
-        Image.fromarray(PHOTO[:side]).save(tmp_path / "in" / f"{side}.png")
+        Image.fromarray(PHOTO[:side]).save(tmp_path / "in" / f"{side}.jpg")
     function = Image.fromarray
 
     def failing(pixels, *args, **options):
@@ -70,7 +70,7 @@ def test_any_error_while_a_file_is_written_is_one_line(tmp_path, small_weights, 
     lines = result.stderr.splitlines()
     assert len(lines) == len(errors_of(result)) == len(sides), result.stderr
     for side, line in zip(sides, lines, strict=True):
-        assert f"{side}.png: " in line
+        assert f"{side}.jpg: " in line
     assert f"2 restored, 0 skipped, {len(sides)} failed" in result.stdout
     again = restore(tmp_path, small_weights)
     assert (again.returncode, len(results(tmp_path))) == (0, len(sides) + 2)

@@ -53,6 +53,7 @@ WRITERS = {
     "inference/export.py": "tests/inference/test_export.py",
     "app.py": "inference/photo_writing.py",
     "benchmarks/loader.py": "data/images.py",
+    "benchmarks/restoring.py": "inference/photo_writing.py",
     "benchmarks/speed.py": "tests/utils/test_files.py",
     "benchmarks/embedded.py": "tests/utils/test_files.py",
     "benchmarks/evidence.py": "tests/utils/test_files.py",
