@@ -30,6 +30,7 @@ from data.datasets import evaluation_loader, to_8bit, warn_of_too_many_workers
 from data.images import write_image
 from data.layouts import Pair, pair_folders
 from data.sets import pairs_of_sets, subset_positions
+from data.survey import fingerprint
 from evaluation.cost import count_gmacs
 from evaluation.perceptual import load_lpips
 from evaluation.results import average, has_score, results_of, write_scores
@@ -40,13 +41,13 @@ from inference.shipped import weights_file
 from models import load_model
 from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
-from utils.config import DataConfig, TestSetConfig
+from utils.config import Config, DataConfig, TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, escaped, printable, run_script
-from utils.files import check_inside, write_atomically
+from utils.files import check_inside, sha256_of, write_atomically
 from utils.output import claimed
 from utils.precision import Precision, supported
-from utils.versions import versions
+from utils.versions import this_run, versions
 
 COMPARED_PER_SET = 4  # rows of comparison.png per set, evenly spaced
 FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png")
@@ -63,7 +64,7 @@ class TestSets:
     subsets: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     workers: int
     averaged: bool = False
-    model_options: dict | None = None
+    config: Config | None = None
 
 
 def main() -> int:
@@ -78,11 +79,14 @@ def evaluate(args: Namespace, group: Group) -> int:
     args.precision = supported(args.precision, group.device, warn=group.is_main)
     sets = find_sets(args)
     warn_of_too_many_workers(sets.workers, group)
-    model = load_model(args.weights, sets.model_options)
+    model = load_model(args.weights, asdict(sets.config.model) if sets.config else None)
     restored_files = find_restored_files(args, sets)
     lpips = load_lpips(group.device) if args.lpips else None
     about = {
+        **this_run("test.py"),
+        "config": sets.config and sets.config.to_dict(),
         "weights": str(args.weights),
+        "sha256": sha256_of(args.weights),
         "self_ensemble": args.self_ensemble,
         "precision": args.precision,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -114,7 +118,7 @@ def find_sets(args: Namespace) -> TestSets:
         subsets={name: subset_positions(root, parts[name], len(of_set)) for name, of_set in pairs.items()},
         workers=config.data.num_workers,
         averaged=config.data.test_average,
-        model_options=asdict(config.model),
+        config=config,
     )
 
 
@@ -176,6 +180,7 @@ def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
         raise nothing
     scored = {
         name: results_of(of_set, sets.parts[name], sets.subsets.get(name, {}))
+        | {"fingerprint": fingerprint(sets.pairs[name])}
         for name, of_set in results.items()
         if name not in unscored
     }

@@ -1,6 +1,5 @@
 """Record which weights and options made each result in an output folder: results made otherwise are not reused."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 from inference.folders import Job
 from inference.video_writing import MUXERS
 from utils.errors import InputError, listed
-from utils.files import write_atomically
+from utils.files import sha256_of, write_atomically
 from utils.precision import Precision
 from utils.text_files import read_text
 
@@ -22,9 +21,12 @@ Settings = Mapping[str, Any]
 
 def settings_of(weights: Path, precision: Precision, self_ensemble: bool) -> Settings:
     """Everything that determines the pixels of a result, up to rounding; "weights" is for messages only."""
-    with open(weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"weights": weights.name, "sha256": digest, "precision": precision, "self_ensemble": self_ensemble}
+    return {
+        "weights": weights.name,
+        "sha256": sha256_of(weights),
+        "precision": precision,
+        "self_ensemble": self_ensemble,
+    }
 
 
 class Manifest:

@@ -1,6 +1,7 @@
 """The one way in which files are written: whole, or not at all."""
 
 import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -72,6 +73,16 @@ def replacing(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             unfinished.discard(temporary)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 digest of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def short_name(path: Path) -> str:

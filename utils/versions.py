@@ -1,8 +1,12 @@
-"""Provenance of a result: versions of Python and the libraries, the device, the commit."""
+"""Provenance of a result: the command, its date, the commit, versions of Python and the libraries, the device."""
 
 import contextlib
+import os
 import platform
+import shlex
 import subprocess
+import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,6 +22,16 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):  # for example, opencv-python instead of the headless package
             found[name] = version(name)
     return found | {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"}
+
+
+def this_run(script: str) -> dict[str, str | None]:
+    """How to run ``script`` again as it was started: command, working folder, date and commit."""
+    return {
+        "command": shlex.join([script, *sys.argv[1:]]),
+        "folder": os.getcwd(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(),
+    }
 
 
 def git_commit() -> str | None:

@@ -56,6 +56,7 @@ WRITERS = {
     "benchmarks/restoring.py": "inference/photo_writing.py",
     "benchmarks/speed.py": "tests/utils/test_files.py",
     "benchmarks/embedded.py": "tests/utils/test_files.py",
+    "benchmarks/ablation.py": "tests/utils/test_files.py",
     "benchmarks/evidence.py": "tests/utils/test_files.py",
     "evaluation/compare.py": "tests/utils/test_files.py",
 }

@@ -1,0 +1,145 @@
+"""Score again what a metrics.json reports, and say whether the figures are the same.
+
+    python -m evaluation.verify results/its/metrics.json
+    python -m evaluation.verify results/its/metrics.json -- --data.root /elsewhere/reside-indoor
+
+Runs the recorded command of test.py again, in the recorded folder, with the options after ``--`` added: later options
+override earlier ones. The weights and the test sets must be those of the report. The exit status is 1 if a mean PSNR
+differs by more than 0.01 dB or another mean score by more than 0.0005.
+"""
+
+from utils.signals import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports below, which take seconds
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.results import METRICS
+from utils.cli import ScriptParser
+from utils.errors import InputError, printable, run_script
+from utils.text_files import read_text
+from utils.versions import git_commit, versions
+
+ROOT = Path(__file__).resolve().parent.parent
+TOLERANCE = dict.fromkeys(METRICS, 0.0005) | {"psnr": 0.01}
+LONGEST = 2**30  # characters of a metrics.json
+
+
+def main() -> int:
+    about, _, details = __doc__.split("\n\n")
+    added = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    sys.argv = sys.argv[: len(sys.argv) - len(added) - 1] if "--" in sys.argv else sys.argv
+    usage = "python -m evaluation.verify METRICS.JSON [-- OPTIONS OF TEST.PY]"
+    parser = ScriptParser(usage=usage, description=f"{about} {details}")
+    parser.add_argument("report", type=Path, help="metrics.json of test.py")
+    path = parser.parse().report
+    reported = read_report(path)
+    for line in circumstances(reported):
+        print(printable(line))
+    found = score_again(reported, added)
+    changed = list(other_material(reported, found))
+    if changed:
+        raise InputError(f"{path}: not the same material: {'; '.join(changed)}")
+    return 0 if compare(reported["sets"], found["sets"]) else 1
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a metrics.json.
+
+    Raises:
+        InputError: it is missing or malformed, or of a version that did not record its command.
+    """
+    try:
+        report = json.loads(read_text(path, LONGEST))
+        for part in report["sets"].values():
+            dict(part["restored"], **part["fingerprint"])
+        shlex.split(report["command"])
+        dict(report["versions"])
+        report["sha256"], report["commit"], report["folder"]
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the report: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path}: not a metrics.json of this version of test.py ({missing}); run it again") from None
+    return report
+
+
+def circumstances(reported: Mapping[str, Any]) -> Iterator[str]:
+    """What differs here from where the report was made, one line each."""
+    here = {"commit": git_commit(), **versions()}
+    there = {"commit": reported["commit"], **reported["versions"]}
+    for key in there:
+        if there[key] != here.get(key):
+            yield f"{key}: {there[key]} in the report, {here.get(key)} here"
+
+
+def score_again(reported: Mapping[str, Any], added: Sequence[str]) -> dict[str, Any]:
+    """Run the recorded command again; returns what it writes to metrics.json.
+
+    Raises:
+        InputError: it failed.
+    """
+    _, *options = shlex.split(reported["command"])
+    folder = Path(reported["folder"])
+    with tempfile.TemporaryDirectory() as output:
+        command = [sys.executable, str(ROOT / "test.py"), *without_output(options), *added, "--output", output]
+        print(printable(f"running {shlex.join(command[1:])}"), flush=True)
+        result = subprocess.run(
+            command, cwd=folder if folder.is_dir() else None, stdout=subprocess.DEVNULL, check=False
+        )
+        metrics = Path(output) / "metrics.json"
+        if not metrics.exists():
+            raise InputError(
+                f"test.py ended with status {result.returncode}, for the reason above; options after -- override those "
+                "of the report, for example -- --data.root DIR"
+            )
+        return json.loads(read_text(metrics, LONGEST))
+
+
+def without_output(options: Sequence[str]) -> list[str]:
+    """The options without ``--output DIR``."""
+    kept, skip = [], False
+    for option in options:
+        if skip or option == "--output":
+            skip = not skip
+        elif not option.startswith("--output="):
+            kept.append(option)
+    return kept
+
+
+def other_material(reported: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Weights and test sets that are not those of the report."""
+    if reported["sha256"] != found["sha256"]:
+        yield f"the weights {found['weights']} have changed"
+    for name, part in reported["sets"].items():
+        if name not in found["sets"]:
+            yield f"the set {name} is missing"
+        elif part["fingerprint"] != found["sets"][name]["fingerprint"]:
+            yield f"the images of {name} have changed"
+
+
+def compare(reported: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Print how far each set's means are apart; returns whether all are within ``TOLERANCE``."""
+    same = True
+    for name, part in reported.items():
+        differences = {
+            metric: abs(score - found[name]["restored"].get(metric, float("nan")))
+            for metric, score in part["restored"].items()
+        }
+        within = all(difference <= TOLERANCE[metric] for metric, difference in differences.items())
+        apart = ", ".join(f"{METRICS[metric][0]} {difference:.4f}" for metric, difference in differences.items())
+        print(printable(f"{name}: {'reproduced' if within else 'NOT reproduced'}; differences: {apart}"))
+        same &= within
+    return same
+
+
+if __name__ == "__main__":
+    run_script(main)
