@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from evaluation.plots import as_png
 from evaluation.tables import as_markdown
@@ -143,6 +144,7 @@ def cost_figure(results: Mapping) -> bytes:
     panels[0].set(xscale="log", xlabel="seconds per megapixel", ylabel="gain over the input, dB")
     panels[1].set(xscale="log", xlabel="MiB per megapixel")
     for axes in panels:
+        axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter="")
         axes.grid(color="0.9")
         axes.axhline(0, color="0.5", linewidth=1)
     key = [Line2D([], [], color=colour, marker="o", linestyle="", label=name) for name, colour in colours.items()]
