@@ -23,12 +23,13 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from data.decoding.quiet import own_stderr
-from inference.folders import Job, check_comparisons, find_jobs
+from inference.folders import Found, Job, check_comparisons, find_jobs
 from inference.manifest import NAME, Manifest, settings_of
 from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
 from inference.shipped import TASKS, shipped_weights, weights_file
+from inference.unread import lines_about
 from inference.video_reading import SUFFIXES
 from inference.video_writing import DEFAULT_CRF, LARGEST_CRF
 from inference.whole import SMALLEST_TILE
@@ -42,15 +43,16 @@ MAX_TILE = 2**16  # pixels
 
 def main() -> int:
     args = parse_args()
-    jobs = find_jobs(args.input, args.output, videos=SUFFIXES)
+    found = find_jobs(args.input, args.output, videos=SUFFIXES)
     if args.compare:
-        check_comparisons(jobs)
+        check_comparisons(found.jobs)
     with claimed(args.output, "restore.py", [args.output / NAME]), own_stderr():
-        return restore(args, jobs)
+        return restore(args, found)
 
 
-def restore(args: Namespace, jobs: list[Job]) -> int:
-    """Restore the jobs and return the exit status."""
+def restore(args: Namespace, found: Found) -> int:
+    """Restore what was found and return the exit status."""
+    jobs = found.jobs
     restorer = Restorer(args.weights, precision=args.precision)
     manifest = Manifest(args.output, settings_of(args.weights, restorer.precision, args.self_ensemble), args.crf)
     if args.compare:
@@ -65,6 +67,8 @@ def restore(args: Namespace, jobs: list[Job]) -> int:
         accept_truncated=args.accept_truncated,
         crf=args.crf,
     )
+    for line in lines_about(found.unread):
+        print(f"note: {printable(line)}", file=sys.stderr)
     session = Session(restorer, options, manifest, pending)
     if not session.run():
         print(printable(f"stopped; run the same command again to continue {args.output}"))
@@ -73,8 +77,15 @@ def restore(args: Namespace, jobs: list[Job]) -> int:
     skipped = len(jobs) - session.restored - session.failed
     counts = f"{session.restored} restored, {skipped} skipped, {session.failed} failed"
     added = f", {session.compared} missing comparison(s) added" if session.compared else ""
-    print(printable(f"{counts}{added}; written to {args.output}"))
+    print(printable(f"{counts}{added}{passed_over(found)}; written to {args.output}"))
     return 2 if session.failed else 0
+
+
+def passed_over(found: Found) -> str:
+    """How many files there are besides those to restore; empty if there are none."""
+    counts = {"image(s) or video(s)": len(found.unread), "other file(s)": len(found.others)}
+    texts = [f"{count} {what.replace('(s)', '' if count == 1 else 's')}" for what, count in counts.items() if count]
+    return f"; not read: {', '.join(texts)}" if texts else ""
 
 
 def unfinished_jobs(jobs: list[Job], manifest: Manifest, compare: bool) -> list[Job]:

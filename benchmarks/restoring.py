@@ -66,7 +66,7 @@ def parts(restorer: Restorer, sources: list[Path], target: Path) -> np.ndarray:
 def restore_folder(restorer: Restorer, weights: Path, source: Path, output: Path) -> float:
     """Seconds for what restore.py does with a folder once it has loaded the weights."""
     start = time.perf_counter()
-    jobs = find_jobs([str(source)], output, videos={})
+    jobs = find_jobs([str(source)], output, videos={}).jobs
     manifest = Manifest(output, settings_of(weights, restorer.precision, self_ensemble=False))
     session = Session(restorer, Options(), manifest, jobs)
     if not session.run():

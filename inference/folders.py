@@ -2,16 +2,21 @@
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from data.folders import is_service, walk
 from data.images import SUFFIXES
+from inference.unread import advice_on, lines_about
 from utils.errors import InputError
 from utils.files import check_inside
 from utils.text_files import expand_home
+
+CONVERTED = {".gif": ".png"}  # images that are read but not written, and what is added to the name of the result
 
 
 @dataclass(frozen=True)
@@ -28,46 +33,67 @@ class Job:
         return self.output.with_name(f"{self.output.name}.compare{self.output.suffix if self.is_video else '.png'}")
 
 
-def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> list[Job]:
-    """The jobs for a list of files, folders (searched recursively) and glob patterns.
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+        jobs: what is to be restored.
+        unread: images and videos of kinds that are not read.
+        others: all other files, and folders of the system.
+    """
+
+    jobs: list[Job]
+    unread: list[Path]
+    others: list[Path]
+
+
+def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> Found:
+    """What there is in a list of files, folders (searched recursively) and glob patterns.
 
     A file named explicitly is restored directly into ``output``. Files found in a folder or by a pattern keep their
-    subfolders, relative to the folder or to the part of the pattern before the first wildcard. Folders and patterns
-    skip files with other suffixes and service files; links to folders are followed (``data.folders.walk``).
+    subfolders, relative to the folder or to the part of the pattern before the first wildcard. Links to folders are
+    followed (``data.folders.walk``); results in an ``output`` within a folder are passed over.
 
     Args:
         videos: lower-case suffixes of videos, such as ".mp4", each with what is added to the name of the result;
-            those of images are ``SUFFIXES``.
+            those of images are ``SUFFIXES`` and ``CONVERTED``.
 
     Raises:
         InputError: an input does not exist or contains nothing to restore, two inputs share an output file, or an
             output file would overwrite an input or lie outside ``output``.
     """
-    suffixes = SUFFIXES | videos.keys()
+    kinds = dict.fromkeys(SUFFIXES, "") | CONVERTED | videos
     output = Path(os.path.abspath(output))
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, but --output must be a folder")
     jobs: dict[Path, Job] = {}
+    unread: dict[Path, None] = {}
+    others: dict[Path, None] = {}
     if "" in inputs:
         raise InputError("--input: expected a file, folder or pattern, not an empty text")
     for name in map(str, map(expand_home, inputs)):
         found = 0
-        for path, relative in _matches(name, suffixes):
+        for path, relative in _matches(name, kinds.keys()):
             if Path(os.path.abspath(path)).is_relative_to(output) and not Path(name).is_file():
-                if Path(os.path.abspath(path)) == output / relative:
+                if relative is not None and Path(os.path.abspath(path)) == output / relative:
                     raise InputError(f"{output}: the results would overwrite the inputs; choose another --output")
                 continue  # results of an earlier job: the output folder lies inside the input folder
-            target = output / f"{relative}{videos.get(path.suffix.lower(), '')}"
+            suffix = path.suffix.lower()
+            if relative is None or suffix not in kinds:
+                (others if relative is None or advice_on(path) is None else unread)[path] = None
+                continue
+            target = output / f"{relative}{kinds[suffix]}"
             check_inside(target, output)
             if os.path.realpath(target) == os.path.realpath(path):
                 raise InputError(f"{path}: the result would overwrite the input; choose another --output")
-            job = Job(path, target, path.suffix.lower() in videos)
+            job = Job(path, target, suffix in videos)
             if jobs.setdefault(target, job).input != path:
                 raise InputError(f"{path} and {jobs[target].input}: both would be written to {target}")
             found += 1
         if not found:
-            raise InputError(f"{name}: no images or videos found (supported: {', '.join(sorted(suffixes))})")
-    return list(jobs.values())
+            more = "".join(f"; {line}" for line in islice(lines_about(unread), 1))
+            raise InputError(f"{name}: no images or videos found (supported: {', '.join(sorted(kinds))}){more}")
+    return Found(list(jobs.values()), list(unread), list(others))
 
 
 def check_comparisons(jobs: list[Job]) -> None:
@@ -84,24 +110,30 @@ def check_comparisons(jobs: list[Job]) -> None:
             raise InputError(f"{other}: the comparison of {job.input} has this name too; rename it, or omit --compare")
 
 
-def _matches(name: str, suffixes: set[str]) -> list[tuple[Path, Path]]:
-    """The files that match an input, each with its path relative to the output folder, sorted by name."""
+def _matches(name: str, suffixes: Collection[str]) -> list[tuple[Path, Path | None]]:
+    """The files that match an input, each with its path relative to the output folder, sorted by name.
+
+    Service files and folders have no such path.
+    """
     path = Path(name)
     if path.is_dir():
-        return [(file, file.relative_to(path)) for file in _below(path, suffixes)]
+        return list(_below(path, path, suffixes))
     if path.exists():
         if path.suffix.lower() not in suffixes:
-            raise InputError(f"{path}: unsupported file type (supported: {', '.join(sorted(suffixes))})")
+            advice = advice_on(path) or f"supported: {', '.join(sorted(suffixes))}"
+            raise InputError(f"{path}: unsupported file type ({advice})")
         return [(path, Path(path.name))]
     if not glob.has_magic(name):
         raise InputError(f"{path}: no such file or folder")
     magic = next(index for index, part in enumerate(path.parts) if glob.has_magic(part))
     fixed = Path(*path.parts[:magic])
-    found = []
+    found: dict[Path, Path | None] = {}
     for match in _expand(fixed, path.parts[magic:]):
-        files = _below(match, suffixes) if match.is_dir() and match.suffix.lower() not in suffixes else [match]
-        found += [(file, file.relative_to(fixed)) for file in files if file.suffix.lower() in suffixes]
-    return list(dict.fromkeys(found))
+        if match.is_dir() and match.suffix.lower() not in suffixes:
+            found |= dict(_below(match, fixed, suffixes))
+        else:
+            found[match] = match.relative_to(fixed)
+    return list(found.items())
 
 
 def _expand(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
@@ -121,11 +153,12 @@ def _expand(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
         yield from _expand(folder / parts[0], parts[1:])
 
 
-def _below(folder: Path, suffixes: set[str]) -> list[Path]:
-    """Files in a folder tree; folders with a matching suffix too, so that they are reported."""
-    return [
-        parent / name
-        for parent, folders, files in walk(folder)
-        for name in sorted([*files, *folders])
-        if Path(name).suffix.lower() in suffixes
-    ]
+def _below(folder: Path, root: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, Path | None]]:
+    """Everything in a folder tree, as in ``_matches``; folders called like files too, so that they are reported."""
+    for parent, folders, _ in walk(folder):
+        passed = {name for name in folders if Path(name).suffix.lower() not in suffixes}
+        for name in sorted(os.listdir(parent)):
+            if is_service(name):
+                yield parent / name, None
+            elif name not in passed:
+                yield parent / name, (parent / name).relative_to(root)

@@ -13,6 +13,7 @@ from data.decoding.structure import Structure
 from data.images import MAX_MEGAPIXELS, SUFFIXES, decode_file, file_structure
 from inference.photo_metadata import is_lossless_webp
 from inference.tiff_tags import tiff_metadata
+from utils.errors import InputError
 
 RESTORING_COST = 28  # bytes per pixel: float32 RGB before and after the network, and the result
 
@@ -70,6 +71,10 @@ def read_photograph(
     """
     structure, pixels, content = decode_file(path, max_megapixels, RESTORING_COST, accept_truncated)
     notes = pixels.notes
+    if structure.format == "GIF" and structure.pages > 1:
+        raise InputError(
+            f"{path}: a GIF animation of {structure.pages} frames; convert it to .mp4, or its frames to .png"
+        )
     if structure.pages > 1:
         notes.append(f"only the first of {structure.pages} pages is restored")
     try:

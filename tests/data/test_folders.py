@@ -24,7 +24,7 @@ NAMES = {"é", "größe", "한국", "Å"}
 def inputs_of(source: Path | str) -> list[str]:
     """What restore.py would write for a folder or pattern, relative to its output folder."""
     output = Path("/nowhere")
-    return sorted(str(job.output.relative_to(output)) for job in find_jobs([str(source)], output, {}))
+    return sorted(str(job.output.relative_to(output)) for job in find_jobs([str(source)], output, {}).jobs)
 
 
 def test_service_files_and_folders_are_passed_over_everywhere(tmp_path):
