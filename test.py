@@ -2,10 +2,12 @@
 
     python test.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --weights best.pt --output results
     python test.py --weights best.pt --input hazy/ --target gt/ --protocol dehazing --output results
+    python test.py --restored theirs/ --input hazy/ --target gt/ --protocol dehazing --output results
 
 Scores the test sets of a configuration, or one folder of images against another. Checkpoints trained here contain the
 model options; for the authors' released weights they come from the configuration or are inferred from the parameter
-names. Writes metrics.json, per_image.csv and the table (table.md, table.tex, table.csv) to OUTPUT and, with
+names. With --restored in place of --weights, images that any method restored are scored; with several sets, each has
+its folder in it. Writes metrics.json, per_image.csv and the table (table.md, table.tex, table.csv) to OUTPUT and, with
 --save-images, the restored images and comparison.png. Images that cannot be read are listed on stderr and in
 metrics.json; all others are scored, and the exit status is 2.
 """
@@ -17,14 +19,12 @@ if __name__ == "__main__":
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import get_type_hints
 
 import numpy as np
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
-from torch import nn
 
 from data.datasets import evaluation_loader, to_8bit, warn_of_too_many_workers
 from data.images import write_image
@@ -32,9 +32,21 @@ from data.layouts import Pair, pair_folders
 from data.sets import pairs_of_sets, subset_positions
 from data.survey import fingerprint
 from evaluation.cost import count_gmacs
+from evaluation.metrics import PROTOCOLS
 from evaluation.perceptual import load_lpips
+from evaluation.restored import find_restored
 from evaluation.results import average, has_score, results_of, write_scores
-from evaluation.scoring import Failure, Score, report_failures, score_images, scored_and_failed, why_none
+from evaluation.scoring import (
+    Failure,
+    Method,
+    Score,
+    files_method,
+    network_method,
+    report_failures,
+    score_images,
+    scored_and_failed,
+    why_none,
+)
 from evaluation.sheets import comparison_sheet
 from evaluation.tables import write_tables
 from inference.shipped import weights_file
@@ -49,6 +61,7 @@ from utils.output import claimed
 from utils.precision import Precision, supported
 from utils.versions import this_run, versions
 
+ALL = "all"  # protocols
 COMPARED_PER_SET = 4  # rows of comparison.png per set, evenly spaced
 FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png")
 
@@ -61,6 +74,7 @@ class TestSets:
 
     parts: dict[str, TestSetConfig]
     pairs: dict[str, list[Pair]]
+    has_inputs: bool = True
     subsets: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     workers: int
     averaged: bool = False
@@ -79,22 +93,11 @@ def evaluate(args: Namespace, group: Group) -> int:
     args.precision = supported(args.precision, group.device, warn=group.is_main)
     sets = find_sets(args)
     warn_of_too_many_workers(sets.workers, group)
-    model = load_model(args.weights, asdict(sets.config.model) if sets.config else None)
-    restored_files = find_restored_files(args, sets)
+    methods, about = restored_before(args, sets) if args.restored else restored_here(args, sets, group)
+    saved_files = find_saved_files(args, sets)
     lpips = load_lpips(group.device) if args.lpips else None
-    about = {
-        **this_run("test.py"),
-        "config": sets.config and sets.config.to_dict(),
-        "weights": str(args.weights),
-        "sha256": sha256_of(args.weights),
-        "self_ensemble": args.self_ensemble,
-        "precision": args.precision,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "gmacs_256x256": round(count_gmacs(model), 3),
-        "versions": versions(),
-    }
-    model.to(group.device)
-    results, comparisons = score(model, sets, args, group, lpips, restored_files)
+    about = {**this_run("test.py"), "config": sets.config and sets.config.to_dict(), **about, "versions": versions()}
+    results, comparisons = score(methods, sets, args, group, lpips, saved_files)
     leave_group()
     if not group.is_main:
         return 0
@@ -103,12 +106,49 @@ def evaluate(args: Namespace, group: Group) -> int:
     return report(results, sets, args.output, about)
 
 
+def restored_here(args: Namespace, sets: TestSets, group: Group) -> tuple[dict[str, Method], dict]:
+    """The network as the method for every set, and what metrics.json says about it."""
+    model = load_model(args.weights, asdict(sets.config.model) if sets.config else None)
+    about = {
+        "weights": str(args.weights),
+        "sha256": sha256_of(args.weights),
+        "self_ensemble": args.self_ensemble,
+        "precision": args.precision,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "gmacs_256x256": round(count_gmacs(model), 3),
+    }
+    model.to(group.device)
+    network = compiled_for_common_sizes(model) if args.compile else model
+    method = network_method(model, self_ensemble=args.self_ensemble, precision=args.precision, network=network)
+    return dict.fromkeys(sets.pairs, method), about
+
+
+def restored_before(args: Namespace, sets: TestSets) -> tuple[dict[str, Method], dict]:
+    """The restored files as the method for each set, and what metrics.json says about them."""
+    if sets.config is None:  # one folder, whatever the protocols
+        pairs = next(iter(sets.pairs.values()))
+        files = dict.fromkeys(sets.pairs, find_restored(args.restored, {"": pairs})[""])
+    else:
+        files = find_restored(args.restored, sets.pairs)
+    images = [Pair(f"{name}/{image}", path, path) for name, of_set in files.items() for image, path in of_set.items()]
+    about = {"restored": str(args.restored), "sha256": fingerprint(images)["sha256"]}
+    return {name: files_method(of_set) for name, of_set in files.items()}, about
+
+
 def find_sets(args: Namespace) -> TestSets:
-    """The test sets of the configuration, or the two folders given on the command line."""
-    if args.input is not None:
-        name, workers = args.input.resolve().name, args.data.num_workers
-        part = TestSetConfig(folder=str(args.input), protocol=args.protocol)
-        return TestSets(parts={name: part}, pairs={name: pair_folders(args.input, args.target)}, workers=workers)
+    """The test sets of the configuration, or the folders given on the command line, once for each protocol."""
+    if args.target is not None:
+        inputs = args.input or args.restored
+        pairs, name, workers = pair_folders(inputs, args.target), inputs.resolve().name, args.data.num_workers
+        if args.input is None:  # the targets take the place of the inputs, which need not be there
+            pairs = [replace(pair, input=pair.target) for pair in pairs]
+        protocols = {name: args.protocol} if args.protocol != ALL else {protocol: protocol for protocol in PROTOCOLS}
+        return TestSets(
+            parts={name: TestSetConfig(folder=str(inputs), protocol=each) for name, each in protocols.items()},
+            pairs=dict.fromkeys(protocols, pairs),
+            has_inputs=args.input is not None,
+            workers=workers,
+        )
     config = config_of(args)
     parts, root = config.data.test, config.data.root
     pairs = pairs_of_sets(root, parts)
@@ -122,8 +162,8 @@ def find_sets(args: Namespace) -> TestSets:
     )
 
 
-def find_restored_files(args: Namespace, sets: TestSets) -> dict[tuple[str, str], Path]:
-    """Output path of each restored image by (set, name); empty without --save-images."""
+def find_saved_files(args: Namespace, sets: TestSets) -> dict[tuple[str, str], Path]:
+    """Where each restored image is saved, by (set, name); empty without --save-images."""
     if not args.save_images:
         return {}
     files = {
@@ -137,14 +177,14 @@ def find_restored_files(args: Namespace, sets: TestSets) -> dict[tuple[str, str]
 
 
 def score(
-    model: nn.Module, sets: TestSets, args: Namespace, group: Group, lpips, restored_files: dict[tuple[str, str], Path]
+    methods: dict[str, Method],
+    sets: TestSets,
+    args: Namespace,
+    group: Group,
+    lpips,
+    saved_files: dict[tuple[str, str], Path],
 ) -> tuple[Results, list[tuple[np.ndarray, ...]]]:
     """Score this process's share of every set; returns the results of all processes, and the rows of comparison.png."""
-    options = {
-        "self_ensemble": args.self_ensemble,
-        "precision": args.precision,
-        "network": compiled_for_common_sizes(model) if args.compile else model,
-    }
     results: Results = {}
     comparisons = []
     for name, of_set in sets.pairs.items():
@@ -152,11 +192,13 @@ def score(
         share = of_set[group.rank :: group.size]
         compared_every = -(-len(share) // COMPARED_PER_SET)
         loader = evaluation_loader(share, sets.workers, sets.parts[name].degrade)
-        scored = score_images(model, loader, sets.parts[name].protocol, group.device, lpips, **options)
+        scored = score_images(methods[name], loader, sets.parts[name].protocol, group.device, lpips)
         for result, *images in progress_bar(group, scored, desc=printable(name), total=len(share), leave=False):
-            if restored_files and isinstance(result, Score):
+            if args.restored and isinstance(result, Score):
+                result = replace(result, seconds=None, input=result.input if sets.has_inputs else {})
+            if saved_files and isinstance(result, Score):
                 input, restored, target = (to_8bit(image[0]) for image in images)
-                write_image(restored_files[name, result.name], restored)
+                write_image(saved_files[name, result.name], restored)
                 if len(own) % compared_every == 0:
                     comparisons.append((input, restored, target))
             own.append(result)
@@ -187,28 +229,34 @@ def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
     metrics = {"sets": scored, **({"average": average(scored)} if sets.averaged and not unscored else {}), **about}
     write_atomically(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     print(escaped(write_tables(output, metrics)))
-    cost = f"{about['parameters']:,} parameters, {about['gmacs_256x256']:.2f} GMACs at 256x256"
-    print(printable(f"{cost}; {about['versions']['device']}; written to {output}"))
+    if "parameters" in about:
+        cost = f"{about['parameters']:,} parameters, {about['gmacs_256x256']:.2f} GMACs at 256x256"
+        print(printable(f"{cost}; {about['versions']['device']}"))
+    print(printable(f"written to {output}"))
     return 2 if unscored or any(of_set["failed"] for of_set in scored.values()) else 0
 
 
 def parse_args() -> Namespace:
     about, _, details = __doc__.split("\n\n")
-    usage = "python test.py {--config FILE | --input DIR --target DIR} --weights FILE --output DIR"
+    usage = "python test.py {--config FILE | --input DIR --target DIR} {--weights FILE | --restored DIR} --output DIR"
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
     folders_only = any(argument.split("=")[0] in ("--input", "--target") for argument in sys.argv)
+    restored = any(argument.split("=")[0] == "--restored" for argument in sys.argv)
     if not folders_only:
         parser.add_config()
     weights = "checkpoint of this project, released weights, or a task, for the weights that come with this project"
-    parser.add_argument("--weights", type=Path, required=True, help=weights)
+    parser.add_argument("--weights", type=Path, help=weights)
+    parser.add_argument("--restored", type=Path, help="images that any method restored, in place of --weights")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--input", type=Path, required=folders_only, help="degraded images, instead of --config")
+    inputs = "degraded images, instead of --config; with --restored, --target alone suffices"
+    parser.add_argument("--input", type=Path, required=folders_only and not restored, help=inputs)
     parser.add_argument("--target", type=Path, required=folders_only, help="targets of --input, with matching names")
     if folders_only:
         workers = {"default": DataConfig.num_workers, "help": "loader workers per process"}
         parser.add_argument("--data.num_workers", type=NonNegativeInt, **workers)
-    protocols = get_type_hints(TestSetConfig)["protocol"]
-    parser.add_argument("--protocol", type=protocols, default="rgb", help="evaluation protocol for --input")
+    parser.add_argument(
+        "--protocol", choices=(*PROTOCOLS, ALL), default="rgb", help=f"evaluation protocol for --input; {ALL}: each"
+    )
     parser.add_argument("--lpips", action="store_true", help="also compute LPIPS (AlexNet); requires torchmetrics")
     parser.add_argument(
         "--save-images",
@@ -219,7 +267,14 @@ def parse_args() -> Namespace:
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic precision of the network")
     parser.add_argument("--compile", action="store_true", help="compile the network for frequent image sizes")
     args = parser.parse()
-    args.weights = weights_file(args.weights)
+    if (args.weights is None) == (args.restored is None):
+        raise InputError(
+            "pass either --weights FILE, to restore and score, or --restored DIR, to score restored images"
+        )
+    if args.restored is not None and (args.self_ensemble or args.compile or args.precision != "float32"):
+        raise InputError("--restored: no network runs, so --self-ensemble, --precision and --compile have no meaning")
+    if args.weights is not None:
+        args.weights = weights_file(args.weights)
     return args
 
 

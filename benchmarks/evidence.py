@@ -39,7 +39,7 @@ from data.sets import resolve_folder
 from data.survey import check_pairs
 from evaluation.comparison import bootstrap_interval
 from evaluation.results import write_scores
-from evaluation.scoring import Failure, Score, score_images
+from evaluation.scoring import Failure, Score, network_method, score_images
 from inference.whole import restore
 from models import load_model
 from utils.cli import ScriptParser, number_type
@@ -221,7 +221,7 @@ def score_network(model: nn.Module, device: torch.device, samples: Iterable[Samp
     Raises:
         InputError: an image cannot be restored, or the restored image is not finite.
     """
-    for result, *_ in score_images(model, (collate([sample]) for sample in samples), protocol, device):
+    for result, *_ in score_images(network_method(model), (collate([sample]) for sample in samples), protocol, device):
         if isinstance(result, Failure):
             raise InputError(result.problem)
         yield result

@@ -21,7 +21,7 @@ def summary(results: Sequence[Score | Failure]) -> dict:
     """The entry of metrics.json for a set of images, at least one of which has a score.
 
     Scores are means over the images. The time is the median, since the first image includes warm-up. ``failed`` maps
-    the names of images without a score to the reason.
+    the names of images without a score to the reason. Images restored elsewhere have no time.
     """
     scores, failures = scored_and_failed(results)
     return {
@@ -29,7 +29,7 @@ def summary(results: Sequence[Score | Failure]) -> dict:
         "failed": {failure.name: failure.problem for failure in failures},
         "input": {metric: mean(score.input[metric] for score in scores) for metric in scores[0].input},
         "restored": {metric: mean(score.restored[metric] for score in scores) for metric in scores[0].restored},
-        "seconds_per_image": median(score.seconds for score in scores),
+        "seconds_per_image": None if scores[0].seconds is None else median(score.seconds for score in scores),
     }
 
 
@@ -72,7 +72,9 @@ def average(results: Mapping[str, dict]) -> dict:
         },
         "input": {metric: mean(result["input"][metric] for result in sets) for metric in common},
         "restored": {metric: mean(result["restored"][metric] for result in sets) for metric in common},
-        "seconds_per_image": mean(result["seconds_per_image"] for result in sets),
+        "seconds_per_image": None
+        if any(result["seconds_per_image"] is None for result in sets)
+        else mean(result["seconds_per_image"] for result in sets),
     }
 
 

@@ -3,13 +3,16 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from data.images import BrokenImage, read_image
+from data.transforms import to_tensor
 from evaluation.metrics import PROTOCOLS
 from inference.finite import ADVICE
 from inference.whole import restore
@@ -22,13 +25,14 @@ from utils.precision import Precision, autocast
 class Score:
     """Scores of one image by metric, of the input and of the restored image.
 
-    ``seconds`` is the network's time on the device, including padding.
+    ``seconds`` is the method's time on the device, including padding; None if the image was restored elsewhere, as
+    ``input`` is empty if the input is not known.
     """
 
     name: str
     input: dict[str, float]
     restored: dict[str, float]
-    seconds: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,52 @@ class Failure:
     was_read: bool = True
 
 
-def score_images(
+Method = Callable[[str, Tensor], Tensor]
+"""A way to restore: an image's name and input, (1, 3, H, W) in [0, 1] on the device -> restored, of the same shape.
+
+It may raise an InputError about this image.
+"""
+
+
+def network_method(
     model: nn.Module,
-    samples: Iterable[dict],
-    protocol: str,
-    device: torch.device,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
     *,
     self_ensemble: bool = False,
     precision: Precision = "float32",
     network: Network | None = None,
+) -> Method:
+    """Restoration by a network in eval mode; for the options see ``inference.whole.restore``."""
+
+    def method(name: str, input: Tensor) -> Tensor:
+        with autocast(precision, input.device):
+            return restore(model, input, self_ensemble=self_ensemble, network=network)
+
+    return method
+
+
+def files_method(files: Mapping[str, Path]) -> Method:
+    """Images that were restored before, by any method, read from files.
+
+    Args:
+        files: by the name of the image.
+    """
+
+    def method(name: str, input: Tensor) -> Tensor:
+        restored = to_tensor(read_image(files[name]))
+        if restored.shape != input.shape[1:]:
+            sizes = ["{2}x{1}".format(*image.shape[-3:]) for image in (restored, input)]
+            raise BrokenImage(files[name], f"it is {sizes[0]} pixels, but the input is {sizes[1]}")
+        return restored[None].to(input.device)
+
+    return method
+
+
+def score_images(
+    method: Method,
+    samples: Iterable[dict],
+    protocol: str,
+    device: torch.device,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Score | Failure, *tuple[Tensor, ...]]]:
     """Restore and score samples of one image each, in order.
 
@@ -57,11 +97,10 @@ def score_images(
     not wait for the host between images.
 
     Args:
-        model: network in eval mode.
+        method: restores each image.
         samples: from ``data.datasets.evaluation_loader``.
         protocol: a key of ``evaluation.metrics.PROTOCOLS``.
         lpips: from ``evaluation.perceptual.load_lpips``, scored in addition to the protocol's metrics.
-        self_ensemble, network: see ``inference.whole.restore``.
 
     Yields:
         The ``Score`` followed by input, restored and target, (1, 3, H, W) in [0, 1] on ``device``; or a ``Failure``
@@ -77,10 +116,9 @@ def score_images(
         target = sample["target"].to(device, non_blocking=True)
         watch = Stopwatch(device)
         try:
-            with autocast(precision, device):
-                restored = restore(model, input, self_ensemble=self_ensemble, network=network)
+            restored = method(name, input)
         except InputError as error:
-            problem = f"{name}: {error}"
+            problem = str(error) if isinstance(error, BrokenImage) else f"{name}: {error}"
             return lambda: (Failure(name, problem),)
         watch.stop()
         sides = [PROTOCOLS[protocol](image, target) for image in (input, restored)]

@@ -29,7 +29,7 @@ def table_rows(metrics: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]
         row = [name, result.get("protocol", ""), images]
         for side in (result["input"], result["restored"], *([reported] if published else [])):
             row += [_number(side.get(metric), METRICS[metric][1]) for metric in columns]
-        rows.append(row + [reported.get("source", "")] * published + [f"{result['seconds_per_image']:.3f}"])
+        rows.append(row + [reported.get("source", "")] * published + [_number(result["seconds_per_image"], 3)])
     return heading, rows
 
 

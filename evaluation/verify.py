@@ -118,7 +118,7 @@ def without_output(options: Sequence[str]) -> list[str]:
 def other_material(reported: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
     """Weights and test sets that are not those of the report."""
     if reported["sha256"] != found["sha256"]:
-        yield f"the weights {found['weights']} have changed"
+        yield f"the files of {found.get('weights') or found.get('restored')} have changed"
     for name, part in reported["sets"].items():
         if name not in found["sets"]:
             yield f"the set {name} is missing"

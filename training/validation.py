@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from evaluation.results import summary
-from evaluation.scoring import Failure, report_failures, score_images, scored_and_failed, why_none
+from evaluation.scoring import Failure, network_method, report_failures, score_images, scored_and_failed, why_none
 from training.curves import add_scalars, side_by_side
 from utils.config import Config
 from utils.distributed import Group, progress_bar
@@ -43,7 +43,7 @@ def validate(
     set_psnrs = []
     for name, loader in validation_loaders.items():
         results = []
-        scored = score_images(model, loader, parts[name].protocol, group.device)
+        scored = score_images(network_method(model), loader, parts[name].protocol, group.device)
         for result, *images in progress_bar(group, scored, desc=printable(name), total=len(loader), leave=False):
             if stop.received:
                 break

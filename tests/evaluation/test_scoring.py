@@ -9,7 +9,7 @@ from data.datasets import evaluation_loader
 from data.images import read_image, write_image
 from data.layouts import pair_folders
 from evaluation.metrics import PROTOCOLS
-from evaluation.scoring import Failure, Score, score_images
+from evaluation.scoring import Failure, Score, network_method, score_images
 from models import build_model, load_model
 
 ON_DEVICE = [name for name in PROTOCOLS if name != "realblur"]  # which aligns images with OpenCV
@@ -34,7 +34,7 @@ def score_two_images(protocols):
     samples = [{"name": [name], "input": torch.rand(1, 3, 70, 90), "target": torch.rand(1, 3, 70, 90)} for name in "ab"]
     for protocol in protocols:
         with Fetches() as fetches:
-            results = list(score_images(model, samples, protocol, GPU))
+            results = list(score_images(network_method(model), samples, protocol, GPU))
         assert [result.name for result, *_ in results] == ["a", "b"]
         for result, *images in results:
             assert set(result.restored.values()) == {1.0}
@@ -59,7 +59,7 @@ def folders(tmp_path):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_scores_are_those_of_the_protocol(folders, small_weights, protocol):
     scored = score_images(
-        load_model(small_weights).eval(),
+        network_method(load_model(small_weights)),
         evaluation_loader(pair_folders(*folders), 0),
         protocol,
         torch.device("cpu"),
@@ -85,7 +85,7 @@ def test_a_restored_image_that_is_not_finite_has_no_score(folders, small_weights
         return outputs
 
     loader = evaluation_loader(pair_folders(*folders), 0)
-    (first, *_), second = score_images(model, loader, protocol, torch.device("cpu"), network=network)
+    (first, *_), second = score_images(network_method(model, network=network), loader, protocol, torch.device("cpu"))
     assert isinstance(first, Score)
     assert first.name == "astronaut"
     (failure,) = second
