@@ -50,7 +50,7 @@ EXTRA := $(VENV)/.installed-extra
 app: $(EXTRA)  ## restore images in the browser, on this machine only (WEIGHTS="files or folders" for weights of your own)
 	$(RUN) app.py $(if $(WEIGHTS),--weights $(WEIGHTS))
 
-test-extra: $(EXTRA)  ## run the tests of the web app (in Debian's chromium, if installed) and of the ONNX export
+test-extra: $(EXTRA)  ## run the tests of the web app (in Debian's chromium, if installed), of the ONNX export and of HEIC images
 	$(RUN) -m pytest -m extra
 
 $(EXTRA): $(STAMP) requirements-extra.txt

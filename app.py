@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from data.folders import walk
+from inference.folders import converted
 from inference.photo_files import SUFFIXES, read_photograph
 from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
@@ -85,13 +86,15 @@ def build_page(weights: dict[str, Path]):
             raise gr.Error("Drop an image first.", print_exception=False)
         try:
             photograph = read_photograph(upload, MAX_MEGAPIXELS)
-            check_writable(upload, photograph)  # the result has the same suffix
+            suffix = Path(upload).suffix
+            suffix += converted().get(suffix.lower(), "")
+            check_writable(f"{upload}{suffix}", photograph)
             restored = restorer_of(name).restore(
                 photograph.colour,
                 self_ensemble=self_ensemble,
                 progress=lambda done: progress(done, desc="restoring"),
             )
-            name = f"restored_{Path(upload).stem[-100:]}{Path(upload).suffix}"
+            name = f"restored_{Path(upload).stem[-100:]}{suffix}"
             target = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), name)
             write_photograph(target, photograph.with_colour(restored))
         except (InputError, OSError, MemoryError) as error:
@@ -103,7 +106,7 @@ def build_page(weights: dict[str, Path]):
     with gr.Blocks(title="IRNeXt", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown("# IRNeXt\nDrop an image, choose weights, restore it. Nothing leaves this machine.")
         with gr.Row():
-            upload = gr.File(label="Image", file_types=sorted(SUFFIXES), type="filepath")
+            upload = gr.File(label="Image", file_types=sorted(SUFFIXES | converted().keys()), type="filepath")
             with gr.Column():
                 choice = gr.Dropdown(list(weights), label="Weights", value=next(iter(weights)))
                 ensemble = gr.Checkbox(label="Self-ensemble (eight times slower)")

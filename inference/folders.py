@@ -9,14 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from data.decoding import heif
 from data.folders import is_service, walk
 from data.images import SUFFIXES
 from inference.unread import advice_on, lines_about
 from utils.errors import InputError
 from utils.files import check_inside
 from utils.text_files import expand_home
-
-CONVERTED = {".gif": ".png"}  # images that are read but not written, and what is added to the name of the result
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class Job:
     def comparison(self) -> Path:
         """The file with input and result side by side."""
         return self.output.with_name(f"{self.output.name}.compare{self.output.suffix if self.is_video else '.png'}")
+
+
+def converted() -> dict[str, str]:
+    """Suffixes of images that are read but not written, each with what is added to the name of the result."""
+    return dict.fromkeys([".gif", *(heif.SUFFIXES if heif.is_available() else ())], ".png")
 
 
 class Found(NamedTuple):
@@ -56,13 +60,13 @@ def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> Fou
 
     Args:
         videos: lower-case suffixes of videos, such as ".mp4", each with what is added to the name of the result;
-            those of images are ``SUFFIXES`` and ``CONVERTED``.
+            those of images are ``SUFFIXES`` and ``converted()``.
 
     Raises:
         InputError: an input does not exist or contains nothing to restore, two inputs share an output file, or an
             output file would overwrite an input or lie outside ``output``.
     """
-    kinds = dict.fromkeys(SUFFIXES, "") | CONVERTED | videos
+    kinds = dict.fromkeys(SUFFIXES, "") | converted() | videos
     output = Path(os.path.abspath(output))
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, but --output must be a folder")

@@ -116,6 +116,8 @@ def metadata_of(content: bytes, structure: Structure) -> dict[str, Any]:
         found["dpi"] = info["dpi"]
     if structure.format == "WEBP":
         found["lossless"] = is_lossless_webp(content)
+    if structure.format == "HEIF":
+        found["png_colour"] = structure.parts["colour"]
     return found
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from data.decoding import heif
+
 NAMED = 10  # files of one kind that are named
 
 
@@ -16,7 +18,7 @@ ADVICE = {
         "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f",
         "raw data of a camera; develop it to .tif or .png, for example with darktable or RawTherapee",
     ),
-    **_kinds("heic heif hif", "HEIC; convert it to .png or .jpg"),
+    **dict.fromkeys(heif.SUFFIXES, heif.NOT_INSTALLED),
     **_kinds("psd psb xcf kra afphoto", "a project of an image editor; export it as .tif or .png"),
     **_kinds("eps ps ai pdf svg svgz wmf emf djvu", "a page or a drawing; export it as .png"),
     **_kinds("jxl", "JPEG XL; convert it to .png (djxl IN.jxl OUT.png)"),

@@ -14,7 +14,7 @@ TAIL = 4096
 
 def parse_avif(content: Content) -> Structure:
     """Orientation is that of the boxes irot and imir, which Pillow puts into EXIF."""
-    meta = next((content[start:end] for kind, start, end in list(_boxes(content)) if kind == b"meta"), b"")
+    meta = next((content[start:end] for kind, start, end in list(top_boxes(content)) if kind == b"meta"), b"")
     try:
         structure = of_pillow(content, "AVIF")
     except Exception:  # perhaps only because of EXIF data: once more without them
@@ -46,7 +46,7 @@ def parse_jpeg2000(content: Content) -> Structure:
     """Follow the tile-parts to the end of the codestream (ISO/IEC 15444-1, annex A)."""
     start = 0
     if content[:4] != b"\xff\x4f\xff\x51":
-        start = next((start for kind, start, _ in list(_boxes(content)) if kind == b"jp2c"), len(content))
+        start = next((start for kind, start, _ in list(top_boxes(content)) if kind == b"jp2c"), len(content))
     size = content[start + 4 : start + 44]
     if len(size) < 40:
         raise Unreadable(TRUNCATED)
@@ -72,7 +72,7 @@ def parse_jpeg2000(content: Content) -> Structure:
     return structure
 
 
-def _boxes(content: Content) -> Iterator[tuple[bytes, int, int]]:
+def top_boxes(content: Content) -> Iterator[tuple[bytes, int, int]]:
     """Type, start and end of each box's content at the top level.
 
     Raises:

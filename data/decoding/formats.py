@@ -16,6 +16,7 @@ PREFIXES = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
 }
 AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
 def format_of(start: bytes) -> str | None:
@@ -29,8 +30,9 @@ def format_of(start: bytes) -> str | None:
             return format
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WEBP"
-    if start[4:8] == b"ftyp" and AVIF_BRANDS & {start[8:12], *(start[i : i + 4] for i in range(16, 32, 4))}:
-        return "AVIF"
+    if start[4:8] == b"ftyp":
+        brands = {start[8:12], *(start[i : i + 4] for i in range(16, 32, 4))}
+        return "AVIF" if AVIF_BRANDS & brands else "HEIF" if HEIF_BRANDS & brands else None
     if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
         return "PPM"
     return None

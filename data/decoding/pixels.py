@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
-from data.decoding import png, tiff
+from data.decoding import heif, png, tiff
 from data.decoding.deep_tiff import decode_tiff
 from data.decoding.orientation import upright
 from data.decoding.others import opened
@@ -94,6 +94,8 @@ def _decoded(content: bytes, structure: Structure) -> Pixels:
             return Pixels(rgb) if structure.mode != "CMYK" else _pillow(content, structure)  # the former is a check
         case "TIFF" if structure.bits > 8 or content[:4] == tiff.BIG_ENDIAN_BIG:  # which Pillow cannot read
             return Pixels(*decode_tiff(content, structure))
+        case "HEIF":
+            return Pixels(*heif.decode(content, structure))
         case "PPM" if structure.parts["kind"] in (2, 3, 5, 6):
             return _netpbm(content, structure)
         case "JPEG2000" if structure.bits == 16 and structure.mode in ("I;16", "RGB") and _fits_opencv(structure):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from data.decoding import boxes, jpeg, others, png, tiff
+from data.decoding import boxes, heif, jpeg, others, png, tiff
 from data.decoding.formats import SIGNATURE_LENGTH, format_of
 from data.decoding.structure import Content, Structure, Unreadable
 
@@ -16,6 +16,7 @@ PARSERS: dict[str, Callable[[Content], Structure]] = {
     "PPM": others.parse_netpbm,
     "AVIF": boxes.parse_avif,
     "JPEG2000": boxes.parse_jpeg2000,
+    "HEIF": heif.parse,
 }
 
 
