@@ -35,7 +35,7 @@ test: setup  ## run the tests
 test-slow: setup  ## run the tests marked slow, which train the demo
 	$(RUN) -m pytest -m slow
 
-attack: setup  ## attack the scripts with hostile input, kills and full disks (ten minutes; SEED=1 ONLY="images kills")
+attack: setup  ## attack scripts and page with hostile input, kills and full disks (ten minutes; SEED=1 ONLY="images kills")
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(RUN) -m attack --seed $(or $(SEED),0) $(if $(ONLY),--only $(ONLY))
 
 test-gpu: setup  ## run the tests that need a CUDA GPU

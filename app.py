@@ -151,15 +151,18 @@ def main() -> None:
         shutil.rmtree(folder)
         raise InputError(f"app.py requires {error.name}; pip install -r requirements-extra.txt") from None
     local_fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    blocks = build_page(weights)
+    blocks.has_launched = True  # mounting does not set it, and until then gradio takes any file for an upload
     page = gr.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-        build_page(weights),
+        blocks,
         path="",
         server_name=HOST,
         server_port=args.port,
         max_file_size=MAX_UPLOAD,
         theme=gr.themes.Default(**local_fonts),
         footer_links=[],
+        run_history=False,
         ssr_mode=False,
         enable_monitoring=False,
     )

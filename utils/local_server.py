@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -22,10 +23,11 @@ except ImportError:  # Windows
 
 HOST = "127.0.0.1"
 LOCK = ".lock"  # in each private folder, locked by the process that uses it
+HALF_REMOVED = 60  # seconds after which a folder without a lock belongs to no process
 
 
 class OnlyThisMachine:
-    """An ASGI application that refuses, with status 403, what pages of other sites ask for.
+    """An ASGI application that refuses, with status 403, what pages of other sites ask for; status 400 strange paths.
 
     A site may point its own name at 127.0.0.1 (DNS rebinding), which the Host header tells. Requests that its pages
     send to our address have its Origin, or say that they come from another site (Sec-Fetch-Site). Headers of proxies
@@ -41,16 +43,14 @@ class OnlyThisMachine:
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
+        elif not scope["path"].isprintable():  # gradio prints parts of it
+            await _refuse(scope, send, 400, b"The path contains control characters.\n")
         elif self._is_allowed(scope["headers"]):
             proxies = (b"x-forwarded", b"forwarded")
             headers = [item for item in scope["headers"] if not item[0].lower().startswith(proxies)]
             await self.app({**scope, "headers": headers}, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
         else:
-            headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": 403, "headers": headers})
-            await send({"type": "http.response.body", "body": b"This page is served to this machine only.\n"})
+            await _refuse(scope, send, 403, b"This page is served to this machine only.\n")
 
     def _is_allowed(self, headers: list[tuple[bytes, bytes]]) -> bool:
         def values(wanted: bytes) -> list[bytes]:
@@ -65,6 +65,15 @@ class OnlyThisMachine:
             and self.origins.issuperset(origins)
             and (followed_a_link or not from_elsewhere)
         )
+
+
+async def _refuse(scope, send, status: int, reason: bytes) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": reason})
 
 
 def private_folder(name: str) -> Path:
@@ -87,7 +96,12 @@ def private_folder(name: str) -> Path:
 def _remove_if_unused(folder: Path) -> None:
     if fcntl is None:
         return
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:  # half removed, or not locked yet
+        if time.time() - folder.stat().st_mtime > HALF_REMOVED:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises OSError while its process lives
         shutil.rmtree(folder, ignore_errors=True)
@@ -123,8 +137,7 @@ def serve(app, listener: socket.socket, folder: Path) -> None:
     logging.captureWarnings(True)
 
     def end(number: int, frame) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        end_now(INTERRUPTED if number == signal.SIGINT else STOPPED)
+        _remove_and_end(folder, INTERRUPTED if number == signal.SIGINT else STOPPED)
 
     port = listener.getsockname()[1]
     options = {"log_config": None, "access_log": False, "proxy_headers": False, "server_header": False}
@@ -139,6 +152,20 @@ def serve(app, listener: socket.socket, folder: Path) -> None:
             thread.join(1)  # handlers of signals run in between
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_and_end(folder: Path, status: int) -> None:
+    """End the process after its threads, which could go on writing to the folder, have ended and it is removed.
+
+    All threads end when the process executes another program.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # in the other program, too
+    remove = "import shutil, sys; shutil.rmtree(sys.argv[1], True); sys.exit(int(sys.argv[2]))"
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, "-IS", "-c", remove, str(folder), str(status)])
+    shutil.rmtree(folder, ignore_errors=True)
+    end_now(status)
 
 
 class _OneLine(logging.Formatter):

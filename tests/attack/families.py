@@ -10,7 +10,7 @@ from album import PHOTO
 from conftest import SMALL, awake, save_model, write_reside
 
 import training.run  # noqa: F401  with the others, what every fork would import
-from attack import configurations, disks, images, kills, names, states, weights
+from attack import configurations, disks, images, kills, names, page, states, weights
 from attack.judge import Trial, Victim
 from data.images import write_image
 from models import build_model
@@ -24,6 +24,7 @@ FAMILIES = {
     "names": (names.attack, 60),
     "kills": (kills.attack, 40),
     "disks": (disks.attack, 40),
+    "page": (page.attack, 90),
 }
 
 

@@ -6,6 +6,7 @@ import resource
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -70,37 +71,60 @@ def run_script(
     kill_after: float | None = None,
     file_bytes: int | None = None,
 ) -> Outcome:
-    """Run a script in a fork of this process, which saves the seconds that its imports take.
+    """Run a script to its end.
+
+    Args:
+        script, arguments, file_bytes: as of ``Running``.
+        seconds: it is killed after this time, with the status None.
+        kill_after: send SIGKILL after this time.
+    """
+    return Running(script, *arguments, file_bytes=file_bytes).ended(seconds, kill_after)
+
+
+class Running:
+    """A script in a fork of this process, which saves the seconds that its imports take.
 
     Args:
         script: such as ``train.py`` or ``data/check.py``.
         arguments: its command line.
-        seconds: it is killed after this time, with the status None.
-        kill_after: send SIGKILL after this time.
         file_bytes: limit on the size of each file that it writes, as on a full disk.
+        temporary: its folder for temporary files, instead of the system's.
     """
-    start = time.monotonic()
-    pipes = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        _become(script, arguments, pipes[0][1], pipes[1][1], file_bytes)
-    readers = []
-    for end, other in pipes:
-        os.close(other)
-        readers.append(_Reader(end))
-    status, given_up = None, False
-    while status is None:
-        done, code = os.waitpid(child, os.WNOHANG)
-        spent = time.monotonic() - start
-        if done:
-            status = os.waitstatus_to_exitcode(code)
-        elif spent > (seconds if kill_after is None else min(seconds, kill_after)):
-            given_up = kill_after is None or seconds < kill_after
-            os.killpg(child, signal.SIGKILL)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        else:
-            time.sleep(0.005)
-    return Outcome(None if given_up else status, *(reader.text() for reader in readers), time.monotonic() - start)
+
+    def __init__(
+        self, script: str, *arguments: object, file_bytes: int | None = None, temporary: Path | None = None
+    ) -> None:
+        self.start = time.monotonic()
+        pipes = os.pipe(), os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            if temporary is not None:
+                tempfile.tempdir = str(temporary)
+            _become(script, arguments, pipes[0][1], pipes[1][1], file_bytes)
+        for _, other in pipes:
+            os.close(other)
+        self.stdout, self.stderr = (_Reader(end) for end, _ in pipes)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the script, not to its children."""
+        os.kill(self.process, number)
+
+    def ended(self, seconds: float, kill_after: float | None = None) -> Outcome:
+        """How it ends; see ``run_script``. Times count from now."""
+        now, status, given_up = time.monotonic(), None, False
+        while status is None:
+            done, code = os.waitpid(self.process, os.WNOHANG)
+            spent = time.monotonic() - now
+            if done:
+                status = os.waitstatus_to_exitcode(code)
+            elif spent > (seconds if kill_after is None else min(seconds, kill_after)):
+                given_up = kill_after is None or seconds < kill_after
+                os.killpg(self.process, signal.SIGKILL)
+                status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+            else:
+                time.sleep(0.005)
+        texts = [reader.whole() for reader in (self.stdout, self.stderr)]
+        return Outcome(None if given_up else status, *texts, time.monotonic() - self.start)
 
 
 class _Reader(threading.Thread):
@@ -112,12 +136,18 @@ class _Reader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with open(self.descriptor, "rb") as file:
-            self.content = file.read()
+        with open(self.descriptor, "rb", buffering=0) as file:
+            while part := file.read(2**16):
+                self.content += part
 
     def text(self) -> str:
-        self.join()
+        """What has come so far."""
         return self.content.decode(errors="backslashreplace")
+
+    def whole(self) -> str:
+        """All that came, when the pipe is closed."""
+        self.join()
+        return self.text()
 
 
 def _become(script: str, arguments: Sequence[object], stdout: int, stderr: int, file_bytes: int | None) -> None:

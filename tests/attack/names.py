@@ -1,6 +1,7 @@
 """Files with strange names, restored and scored: none is lost, none is confused with another."""
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def attack(folder: Path, victim: Victim, rng: np.random.Generator, count: int) -
     names = set()
     while len(names) < count:
         candidate = name(rng) + victim.image.suffix
-        if not candidate.startswith("."):
+        twins = {unicodedata.normalize("NFC", entry) for entry in names}  # one target each is wanted
+        if not candidate.startswith(".") and unicodedata.normalize("NFC", candidate) not in twins:
             names.add(candidate)
     for entry in sorted(names):
         for part in ("in", "targets"):

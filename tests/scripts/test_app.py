@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import math
 import re
 import shutil
@@ -89,7 +90,7 @@ WRONG_CALLS = [
 
 
 @pytest.mark.extra
-def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(pages):
+def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(pages, small_weights, tmp_path):
     process, address = pages()
     port = address.split(":")[-1]
     for path in ("", "/config", "/gradio_api/info", "/gradio_api/upload", "/gradio_api/file=/etc/passwd", "/theme.css"):
@@ -97,12 +98,16 @@ def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(
             assert status_of(address + path, **headers) == 403, (path, headers)
     assert status_of(f"http://localhost:{port}/config", Origin=f"http://localhost:{port}") == 200
     assert status_of(f"{address}/gradio_api/file=/etc/passwd") == 403
-    for call in WRONG_CALLS:
+    Image.fromarray(PHOTO).save(tmp_path / "private.png")
+    private = {"path": str(tmp_path / "private.png"), "meta": {"_type": "gradio.FileData"}}
+    calls = [*WRONG_CALLS, json.dumps({"data": [private, str(small_weights), False]}).encode()]
+    for call in calls:
         url = f"{address}/gradio_api/run/restore_upload"
         assert status_of(url, call, Content_Type="application/json") == 500
+    assert status_of(f"{address}/gradio_api/custom_component/%1b[31m/client/a/b") == 400
     process.terminate()
     lines = process.stdout.read().splitlines()
-    assert len(lines) == len(WRONG_CALLS), lines
+    assert len(lines) == len(calls), lines
     assert all(line.startswith("error: ") for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ OURS = ("127.0.0.1:7860", "localhost:7860", "LOCALHOST:7860")
 FOREIGN = ("evil.com", "evil.com:7860", "127.0.0.1", "127.0.0.1:80", "localhost.evil.com:7860", "0.0.0.0:7860", "")
 
 
-def status_of(*headers: tuple[str, str], kind: str = "http") -> tuple[int | str, list]:
+def status_of(*headers: tuple[str, str], kind: str = "http", path: str = "/") -> tuple[int | str, list]:
     """The status of the answer to a request, and the headers that the application saw."""
     sent, seen = [], []
 
@@ -28,7 +29,7 @@ def status_of(*headers: tuple[str, str], kind: str = "http") -> tuple[int | str,
     async def send(message: dict) -> None:
         sent.append(message)
 
-    scope = {"type": kind, "headers": [(name.encode(), value.encode()) for name, value in headers]}
+    scope = {"type": kind, "path": path, "headers": [(name.encode(), value.encode()) for name, value in headers]}
     asyncio.run(OnlyThisMachine(app, 7860)(scope, None, send))
     return sent[0].get("status", sent[0]["type"]), seen
 
@@ -70,9 +71,41 @@ def test_a_request_without_a_name_is_refused_and_headers_of_proxies_are_dropped(
     assert answer == (200, [(b"host", OURS[0].encode())])
 
 
+def test_a_path_with_control_characters_is_refused():
+    assert status_of(("host", OURS[0]), path="/file=restored_Grüße 雾.png")[0] == 200
+    assert status_of(("host", OURS[0]), path="/\x1b[31m") == (400, [])
+
+
 def test_a_port_in_use_is_refused():
     with listen(0) as first, pytest.raises(InputError, match=r"--port \d+: Address already in use"):
         listen(first.getsockname()[1])
+
+
+ENDING = """
+import os, sys, threading
+from pathlib import Path
+from utils.local_server import listen, private_folder, serve
+folder = private_folder("page")
+def write():
+    while True:
+        (folder / os.urandom(3).hex()).mkdir(parents=True, exist_ok=True)
+for _ in range(4):
+    threading.Thread(target=write, daemon=True).start()
+print(folder, flush=True)
+serve(None, listen(0), folder)
+"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_nothing_is_left_though_threads_still_write(tmp_path, number, status):
+    pytest.importorskip("uvicorn", reason="pip install -r requirements-extra.txt")
+    command = {"cwd": ROOT, "env": os.environ | {"TMPDIR": str(tmp_path)}, "text": True}
+    with subprocess.Popen([sys.executable, "-c", ENDING], **command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert process.stdout.readline().startswith("Running on local URL")
+        process.send_signal(number)
+        assert process.wait(60) == status
+    assert list(tmp_path.iterdir()) == []
 
 
 CODE = "from utils.local_server import private_folder; f = private_folder('page'); (f / 'a.png').touch(); print(f)"
@@ -86,10 +119,14 @@ def test_folders_are_private_and_those_of_ended_processes_are_removed(tmp_path, 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / ".lock").touch()
     os.symlink(tmp_path / "mine", tmp_path / f"page-{os.getuid()}-link")
+    half_removed, starting = (tmp_path / f"page-{os.getuid()}-{name}" for name in ("half", "new"))
+    for folder in (half_removed, starting):
+        folder.mkdir()
+    os.utime(half_removed, (0, 0))
     before = os.umask(0o022)
     try:
         first = private_folder("page")
-        assert not os.path.exists(ended)
+        assert (os.path.exists(ended), half_removed.exists(), starting.exists()) == (False, False, True)
         second = private_folder("page")
         (second / "b.png").touch()
     finally:
