@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
 
-.PHONY: help setup demo benchmark app attack test test-slow test-gpu test-extra lint
+.PHONY: help setup demo benchmark evidence ablation app attack test test-slow test-gpu test-extra lint
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,14 @@ demo: setup  ## add haze to photographs, train a small IRNeXt to remove it and s
 benchmark: setup  ## train and score a small network on all five tasks, next to a classical method (twenty minutes on two cores)
 	$(RUN) -m benchmarks.embedded --output results/benchmark --data datasets/benchmark
 	@echo "table: results/benchmark/benchmark.md; input | classical | IRNeXt | original, side by side: results/benchmark/benchmark.jpg"
+
+evidence: setup  ## score the published test sets in DATA=DIR: input, classical method and weights/ (docs/evidence.md)
+	$(if $(DATA),,$(error DATA is missing: make evidence DATA=DIR, see docs/evidence.md))
+	$(RUN) -m benchmarks.evidence --data $(DATA) --output docs/evidence --document docs/evidence.md
+
+ablation: setup  ## train and score the paper's ablations at small scale (DATA=DIR JOBS=2; hours on two cores)
+	$(if $(DATA),,$(error DATA is missing: make ablation DATA=DIR, see docs/evidence.md))
+	$(RUN) -m benchmarks.ablation --data $(DATA) --output runs/ablation --jobs $(or $(JOBS),1) --document docs/evidence.md
 
 test: setup  ## run the tests
 	$(RUN) -m ruff check --quiet .

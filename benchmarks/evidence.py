@@ -19,7 +19,7 @@ import hashlib
 import json
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -64,6 +64,7 @@ COMMAND = "make evidence"  # in the document
 class Found:
     """The images of a set on disk."""
 
+    root: Path
     about: EvidenceSet
     pairs: list[Pair]
     parts: dict[str, list[Pair]]
@@ -82,6 +83,13 @@ class Found:
                 raise InputError(next(iter(sample["broken"].values())))
             yield sample
 
+    def below_root(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """The pairs with paths relative to DIR."""
+        return [
+            replace(pair, input=pair.input.relative_to(self.root), target=pair.target.relative_to(self.root))
+            for pair in pairs
+        ]
+
     def scored(self) -> list[Pair]:
         """The pairs that are in any part."""
         wanted = {pair.name for pairs in self.parts.values() for pair in pairs}
@@ -95,7 +103,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="folder with TASK.safetensors")
     parser.add_argument("--limit", type=number_type(int, 1, 10**6), help="score the first images of each part only")
-    parser.add_argument("--document", type=Path, help="Markdown file in which to replace the tables as well")
+    parser.add_argument(
+        "--document", type=Path, help="Markdown file in which to replace the tables; default: evidence.md in OUTPUT"
+    )
     args = parser.parse()
     with claimed(args.output, "evidence.py", [args.output / name for name in FILES]):
         if args.document is not None:
@@ -104,9 +114,10 @@ def main() -> None:
         results = score_sets(found, args.weights, args.output) | {"limit": args.limit}
         text = tables(results)
         write_atomically(args.output / "evidence.json", json.dumps(results, indent=1) + "\n")
-        write_atomically(args.output / "evidence.md", text)
         write_atomically(args.output / "cost.png", cost_figure(results))
-        if args.document is not None:
+        if args.document is None:
+            write_atomically(args.output / "evidence.md", text)
+        else:
             write_atomically(args.document, with_tables(args.document, COMMAND, text))
     print(text)
 
@@ -130,7 +141,7 @@ def find_sets(root: Path, limit: int | None) -> dict[str, Found]:
         if not parts:
             print(f"skipping {name}: no {' or '.join(about.parts)} in {folders[0]}")
             continue
-        found[name] = Found(about, pairs, parts, choosing)
+        found[name] = Found(root, about, pairs, parts, choosing)
     if not found:
         raise InputError(f"{root}: none of the sets found; expected folders such as {SETS['Rain100L'].input}")
     return found
@@ -176,7 +187,7 @@ def score_sets(found: Mapping[str, Found], weights: Path, output: Path) -> dict:
         for method, of_set in scores.items():
             images[f"{name}, {method}"] = list(of_set.values())
             protocols[f"{name}, {method}"] = one.about.protocol
-            files[f"{name}, {method}"] = pairs
+            files[f"{name}, {method}"] = one.below_root(pairs)
         size = list(example["input"].shape[-2:])
         for part, members in one.parts.items():
             shared = {"set": name, "part": part, "protocol": one.about.protocol, "size": size}

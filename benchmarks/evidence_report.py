@@ -35,8 +35,8 @@ PUBLISHED = (
         13.56,
         0.371,
         "commonly printed",
-        "the SSIM is probably of other files (the original set has 481x321 pixels, this one 480x320): the same code "
-        "agrees on Rain100L",
+        "cause of the SSIM's unknown; the same code agrees on Rain100L, so the files may differ (481x321 pixels "
+        "originally, 480x320 here)",
     ),
     Published(("SOTS-Indoor", "all, level 3", "input"), 13.417, 0.7346, INDEPENDENT),
     Published(("SOTS-Indoor", "all, level 3", PRIOR), 19.47, 0.8765, INDEPENDENT),
