@@ -27,8 +27,9 @@ import torch
 from jsonargparse import Namespace
 from tqdm import tqdm
 
-from training.curves import add_scalars
+from training.curves import add_first_batch, add_hyper_parameters, add_scalars
 from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
+from training.step import Update
 from training.validation import validate
 from training.watch import Meter, TimedLoader, record_broken
 from utils.cli import ScriptParser, config_of
@@ -79,6 +80,8 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
 
     finished = train(run, loaders, config, group)
     if run.curves is not None:
+        if finished:
+            add_hyper_parameters(run.curves, config, run.progress["best_psnr"], run.progress["step"])
         run.curves.close()
     if finished and run.progress["best_psnr"] == -math.inf:
         group.refuse(
@@ -95,7 +98,7 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
 def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
     """Train ``run`` to its last epoch; returns False if a signal stopped it, after saving a checkpoint."""
     progress, sampler, epochs = run.progress, loaders.sampler, config.train.epochs
-    stop, last_saved = StopSignal(), time.monotonic()
+    stop, last_saved, evaluated = StopSignal(), time.monotonic(), run.evaluated
     bar = progress_bar(group, total=run.total_steps(), initial=progress["step"], unit="step", smoothing=0.05)
     batches = TimedLoader(loaders.training)
     meter = Meter(group, config.train.max_skipped, batches)
@@ -121,6 +124,8 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                 problem = meter.add(update, batch)
                 if problem is not None:
                     give_up(run, group, problem)
+                if progress["step"] == 1:
+                    log_first(update, batch, run, config)
                 if progress["step"] % config.train.log_every == 0:
                     log(meter, run, config, bar)
 
@@ -138,9 +143,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                 # Saved before and after: a run that is killed during validation resumes at the validation.
                 run.save_last()
                 with meter.paused():
-                    psnr = validate(
-                        run.evaluated, loaders.validation, config, group, run.curves, progress["step"], stop
-                    )
+                    psnr = validate(evaluated, loaders.validation, config, group, run.curves, progress["step"], stop)
                 if psnr is None:
                     return False
                 run.save_if_best(psnr)
@@ -159,8 +162,17 @@ def give_up(run: Run, group: Group, problem: str) -> NoReturn:
     group.refuse(problem)
 
 
+def log_first(update: Update, batch: dict, run: Run, config: Config) -> None:
+    """Show the first batch, and write its loss, unless ``log`` does so."""
+    if run.curves is not None:
+        add_first_batch(run.curves, batch, step=1)
+        if config.train.log_every > 1 and update.finite:
+            losses = {f"loss/{term}": value.item() for term, value in update.loss._asdict().items()}
+            add_scalars(run.curves, losses, step=1)
+
+
 def log(meter: Meter, run: Run, config: Config, bar: tqdm) -> None:
-    """Write a point of each curve; the loop waits for the device only here."""
+    """Write a point of each curve; otherwise, the loop waits for the device only at its first step."""
     step = run.progress["step"]
     values = meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
     if run.curves is not None:

@@ -1,9 +1,9 @@
-"""TensorBoard curves and images of a run."""
+"""TensorBoard curves, images and hyper-parameters of a run."""
 
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +12,10 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+from torchvision.utils import make_grid
 
+from utils.config import Config
 from utils.files import write_atomically
 
 # Written by the training steps, and all others by the validation of a step, after its checkpoint.
@@ -25,6 +28,17 @@ TRAINING_CURVES = {
     "train/skipped_steps",
     "train/images_per_second",
     "train/waiting_for_data",
+    "train/gpu_memory_gib",
+    "train/first_batch",
+}
+# The keys by which TensorBoard's HPARAMS page compares runs.
+HYPER_PARAMETERS = {
+    "task": (),
+    "seed": (),
+    "model": ("num_blocks", "channels", "mean_window"),
+    "loss": ("fft_weight",),
+    "data": ("crop_size",),
+    "train": ("epochs", "batch_size", "lr", "warmup_epochs", "clip_norm", "precision", "ema_decay"),
 }
 
 
@@ -86,6 +100,35 @@ def _records(file: BinaryIO) -> Iterator[tuple[bytes, Event]]:
             yield header + content + checksum, Event.FromString(content)
         except DecodeError:
             return
+
+
+def describe_run(curves: SummaryWriter, config: Config, step: int) -> None:
+    """Add the configuration as text, and charts that show each set's scores and those of its inputs together."""
+    curves.add_text("config", f"```\n{config.to_yaml()}```", step)
+    sets = config.data.validation or config.data.test
+    charts = {
+        f"{name}: {metric}": ["Multiline", [f"validation/{name}/{metric}", f"validation/{name}/input_{metric}"]]
+        for name in sets
+        for metric in ("psnr", "ssim")
+    }
+    curves.add_custom_scalars({"restored and input": charts})
+
+
+def add_first_batch(curves: SummaryWriter, batch: Mapping[str, Tensor], step: int) -> None:
+    """Show the inputs of a batch above their targets."""
+    images = torch.cat([batch["input"], batch["target"]])
+    curves.add_image("train/first_batch", make_grid(images, nrow=len(batch["input"])), step)
+
+
+def add_hyper_parameters(curves: SummaryWriter, config: Config, best_psnr: float, step: int) -> None:
+    """Add the run to TensorBoard's HPARAMS page, with its best mean PSNR over the validation sets in dB."""
+    values = {}
+    for section, keys in HYPER_PARAMETERS.items():
+        part = getattr(config, section)
+        values |= {f"{section}.{key}": getattr(part, key) for key in keys} if keys else {section: part}
+    plain = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in values.items()}
+    for summary in hparams(plain, {"validation/best_psnr": best_psnr}):
+        curves.file_writer.add_summary(summary, step)
 
 
 def add_scalars(curves: SummaryWriter, values: dict[str, float], step: int) -> None:

@@ -24,7 +24,7 @@ from data.survey import check_pairs, fingerprint, still_broken
 from losses import MultiScaleLoss
 from models import build_model, load_weights
 from training.changes import check_changes, validation_changed
-from training.curves import open_curves
+from training.curves import add_scalars, describe_run, open_curves
 from training.moving_average import MovingAverage
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
@@ -199,7 +199,7 @@ class Run:
     def open_curves(self) -> None:
         """Open TensorBoard's event file, without the points after the last checkpoint."""
         self.curves = open_curves(self.output, self.progress["step"], validated=not self._awaits_validation())
-        self.curves.add_text("config", f"```\n{self.config.to_yaml()}```", self.progress["step"] + 1)
+        describe_run(self.curves, self.config, self.progress["step"] + 1)
 
     def _awaits_validation(self) -> bool:
         """Whether the steps of the epoch are done, and its validation, if any, is not."""
@@ -258,12 +258,14 @@ class Run:
 
     def save_if_best(self, psnr: float) -> None:
         """Write best.pt if ``psnr``, the mean over the validation sets in dB, is the highest so far."""
-        if not psnr > self.progress["best_psnr"]:  # also rejects NaN
-            return
-        self.progress["best_psnr"] = psnr
-        if self.group.is_main:
-            state = {"model": self.evaluated.state_dict(), "epoch": self.progress["epoch"], "psnr": psnr}
-            save_checkpoint(self.best, self._description() | state)
+        if psnr > self.progress["best_psnr"]:  # never if NaN
+            self.progress["best_psnr"] = psnr
+            if self.group.is_main:
+                state = {"model": self.evaluated.state_dict(), "epoch": self.progress["epoch"], "psnr": psnr}
+                save_checkpoint(self.best, self._description() | state)
+        if self.curves is not None:
+            best = {"validation/psnr": psnr, "validation/best_psnr": self.progress["best_psnr"]}
+            add_scalars(self.curves, best, self.progress["step"])
 
     def record(self, changes: Sequence[str] = ()) -> None:
         """Write the resolved configuration to config.yaml and append this start of the run to runs.jsonl.

@@ -64,8 +64,12 @@ def validate(
             group.refuse(f"{name}: {why_none(results)}")
         if group.is_main:
             report_failures(failures)
-        means = summary(results)["restored"]
-        set_psnrs.append(means["psnr"])
+        means = summary(results)
+        set_psnrs.append(means["restored"]["psnr"])
         if curves is not None:
-            add_scalars(curves, {f"{name}/{metric}": value for metric, value in means.items()}, step)
+            add_scalars(
+                curves, {f"validation/{name}/{metric}": value for metric, value in means["restored"].items()}, step
+            )
+            inputs = {f"validation/{name}/input_{metric}": value for metric, value in means["input"].items()}
+            add_scalars(curves, inputs, step)
     return mean(set_psnrs)

@@ -135,6 +135,8 @@ class Meter:
         values["train/skipped_steps"] = self.count - int(finite)
         values["train/images_per_second"] = self.images * self.group.size / seconds
         values["train/waiting_for_data"] = self.loader.take() / seconds
+        if self.group.device.type == "cuda":
+            values["train/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self.count = self.images = 0
         self.sums.zero_()
         self.finite.zero_()

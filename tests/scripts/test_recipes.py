@@ -138,7 +138,7 @@ def test_trains_resumes_and_tests(name, tmp_path):
         assert "FSNet" in tested.stdout
     elif name == "deblurring_gopro":
         assert "skipping RealBlur-J" in tested.stdout
-        assert EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"].count("HIDE/psnr") == 0
+        assert EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"].count("validation/HIDE/psnr") == 0
     elif name in ("desnowing_csd", "desnowing_srrs"):
         assert "the published training and test splits share scenes" in tested.stdout
 
@@ -146,8 +146,8 @@ def test_trains_resumes_and_tests(name, tmp_path):
 def check_dpdd(folder, metrics):
     """Validated on the validation set; scored with MAE, by subsets and as a whole, beside the published figures."""
     curves = EventAccumulator(str(folder / "run")).Reload().Tags()["scalars"]
-    assert "DPDD-val/mae" in curves
-    assert "DPDD/psnr" not in curves
+    assert "validation/DPDD-val/mae" in curves
+    assert "validation/DPDD/psnr" not in curves
     scored = metrics["sets"]["DPDD"]
     assert scored["restored"].keys() == {"psnr", "ssim", "mae"}
     with open(folder / "out" / "per_image.csv", newline="") as file:

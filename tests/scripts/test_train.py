@@ -19,6 +19,8 @@ from conftest import (
     weights_of,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 
 def test_training_leaves_everything_a_run_needs(trained):
@@ -50,7 +52,8 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
     tags = curves.Tags()
     expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/images_per_second"}
     expected |= {"train/waiting_for_data", "train/skipped_steps"}
-    assert set(tags["scalars"]) == expected | {"SOTS-Indoor/psnr", "SOTS-Indoor/ssim"}
+    scores = {f"validation/SOTS-Indoor/{side}{metric}" for side in ("", "input_") for metric in ("psnr", "ssim")}
+    assert set(tags["scalars"]) == expected | scores | {"validation/psnr", "validation/best_psnr"}
     rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
     assert rates == [
         (1, 1e-4),
@@ -64,11 +67,34 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
         (9, 5.05e-5),
     ]
     assert all(0 < event.value < 1 for event in curves.Scalars("train/waiting_for_data"))
-    psnrs = [event.value for event in curves.Scalars("SOTS-Indoor/psnr")]
+    psnrs = [event.value for event in curves.Scalars("validation/SOTS-Indoor/psnr")]
     assert weights_of(output, "best.pt")["psnr"] == pytest.approx(max(psnrs))
-    assert len(tags["images"]) == 2
-    strip = cv2.imdecode(np.frombuffer(curves.Images(tags["images"][0])[0].encoded_image_string, np.uint8), 1)
-    assert strip.shape == (70, 300, 3)
+    assert curves.Scalars("validation/best_psnr")[-1].value == pytest.approx(max(psnrs))
+    (inputs,) = {event.value for event in curves.Scalars("validation/SOTS-Indoor/input_psnr")}
+    assert 5 < inputs < 30
+
+    def shown(tag):
+        return cv2.imdecode(np.frombuffer(curves.Images(tag)[0].encoded_image_string, np.uint8), 1)
+
+    first, *strips = sorted(tags["images"], key=lambda tag: tag != "train/first_batch")
+    assert len(strips) == 2
+    assert shown(strips[0]).shape == (70, 300, 3)
+    assert shown(first).shape == (2 * 66 + 2, 2 * 66 + 2, 3)  # two inputs above two targets
+
+
+def test_tensorboard_has_the_charts_and_hyper_parameters_of_a_run(trained):
+    _, output, _ = trained
+    curves = EventAccumulator(str(output)).Reload()
+    metadata = curves.summary_metadata
+    assert {"_hparams_/experiment", "_hparams_/session_start_info", "custom_scalars__config__"} <= metadata.keys()
+    content = metadata["_hparams_/session_start_info"].plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert values["train.lr"].number_value == 1e-4
+    assert values["train.precision"].string_value == "float32"
+    layout = Layout.FromString(curves.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    lines = ["validation/SOTS-Indoor/psnr", "validation/SOTS-Indoor/input_psnr"]
+    assert charts["SOTS-Indoor: psnr"] == lines
 
 
 def test_a_run_in_the_process_of_the_tests_is_that_of_its_own_process(trained, tmp_path):

@@ -130,7 +130,7 @@ def test_another_batch_size_drops_no_point_of_the_curves(run):
     result = resumed(run, "--train.epochs=6", "--train.batch_size=1")
     assert result.returncode == 0, result.stderr
     assert [step for step, _ in points(run[1], "loss/total")] == list(range(1, 12 + 1 + 5 + 1))
-    assert [step for step, _ in points(run[1], "SOTS-Indoor/psnr")] == [3, 6, 9, 12, 13, 18]
+    assert [step for step, _ in points(run[1], "validation/SOTS-Indoor/psnr")] == [3, 6, 9, 12, 13, 18]
 
 
 def test_other_validation_sets_choose_the_best_anew(run):
@@ -167,7 +167,7 @@ def test_a_validation_done_again_leaves_one_point(run):
     assert (progress["epoch"], progress["samples"]) == (4, 5)
     result = resumed(run, "--train.epochs=5")
     assert result.returncode == 0, result.stderr
-    assert [step for step, _ in points(run[1], "SOTS-Indoor/psnr")] == [3, 6, 9, 12, 15]
+    assert [step for step, _ in points(run[1], "validation/SOTS-Indoor/psnr")] == [3, 6, 9, 12, 15]
     assert [step for step, _ in points(run[1], "loss/total")] == list(range(1, 16))
     assert [step for step, _ in points(run[1], "train/lr")] == list(range(1, 16))
 
@@ -221,7 +221,7 @@ def test_a_data_set_that_changes_within_an_epoch_starts_the_epoch_again(stopped,
     assert f"from step 3 on: the training set changed: 5 pairs before, {now} now" in result.stdout
     assert "; epoch 1 starts again" in result.stdout
     assert [step for step, _ in points(root / "run", "loss/total")] == list(range(1, 2 + 2 * now + 1))
-    assert [step for step, _ in points(root / "run", "SOTS-Indoor/psnr")] == [2 + now, 2 + 2 * now]
+    assert [step for step, _ in points(root / "run", "validation/SOTS-Indoor/psnr")] == [2 + now, 2 + 2 * now]
     rates = [rate for _, rate in points(root / "run", "train/lr")]
     assert len(set(rates[: 2 + now])) == 1  # one step of the schedule for the epoch
 
@@ -239,7 +239,7 @@ def test_a_data_set_that_changes_before_a_validation_leaves_one_point_of_it(half
     assert "starts again" not in result.stdout
     steps = 12 + -(-now // 2)
     assert [step for step, _ in points(root / "run", "loss/total")] == list(range(1, steps + 1))
-    assert [step for step, _ in points(root / "run", "SOTS-Indoor/psnr")] == [3, 6, 9, 12, steps]
+    assert [step for step, _ in points(root / "run", "validation/SOTS-Indoor/psnr")] == [3, 6, 9, 12, steps]
 
 
 def test_another_batch_size_within_an_epoch_keeps_the_position(stopped, tmp_path):

@@ -94,7 +94,7 @@ def test_killed_runs_have_every_point_of_the_curves_once(runs):
     whole, killed = runs
     expected = points_of(whole)
     del expected[CONFIG, 1]
-    assert {step for tag, step in expected if tag == "SOTS-Indoor/psnr"} == {3, 6}
+    assert {step for tag, step in expected if tag == "validation/SOTS-Indoor/psnr"} == {3, 6}
     for output in killed:
         found = points_of(output)
         assert {key: len(values) for key, values in found.items() if len(values) > 1} == {}

@@ -42,7 +42,13 @@ def test_two_processes_have_the_losses_and_scores_of_one(runs):
     _, *outputs = runs
     one, two = (EventAccumulator(str(output)).Reload() for output in outputs)
     assert one.Tags()["scalars"] == two.Tags()["scalars"]
-    for tag in ("loss/content", "loss/fft", "train/grad_norm", "SOTS-Indoor/psnr", "SOTS-Indoor/ssim"):
+    for tag in (
+        "loss/content",
+        "loss/fft",
+        "train/grad_norm",
+        "validation/SOTS-Indoor/psnr",
+        "validation/SOTS-Indoor/ssim",
+    ):
         values = [[event.value for event in run.Scalars(tag)] for run in (one, two)]
         assert values[1] == pytest.approx(values[0], rel=2e-4)
     weights, theirs = (weights_of(output)["model"] for output in outputs)
@@ -131,6 +137,6 @@ def test_two_machines_have_the_losses_of_one_process(runs, tmp_path):
     assert [process.returncode for process in agents] == [0, 0], outputs
     assert sum(out.count("done: ") for out, _ in outputs) == 1
     alone, both = (EventAccumulator(str(output)).Reload() for output in (one, tmp_path))
-    for tag in ("loss/content", "loss/fft", "SOTS-Indoor/psnr"):
+    for tag in ("loss/content", "loss/fft", "validation/SOTS-Indoor/psnr"):
         values = [[event.value for event in run.Scalars(tag)] for run in (alone, both)]
         assert values[1] == pytest.approx(values[0], rel=2e-4)

@@ -86,6 +86,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_the_run_goes_on(overfl
     curves = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [event.value for event in curves.Scalars("train/skipped_steps")] == [2, 2]
     assert all(np.isfinite(event.value) for event in curves.Scalars("loss/total"))
+    assert [event.step for event in curves.Scalars("loss/total")] == [1, 8, 16]
 
 
 def test_too_many_in_a_row_end_the_run_and_name_the_images(overflowing, tmp_path):
