@@ -96,6 +96,9 @@ class PairedImages(Dataset[Sample]):
                 return self._sample(self.pairs[candidate], epoch, index) | {"broken": broken}
             except BrokenImage as error:
                 broken[str(error.path)] = str(error)
+            except MemoryError:
+                path = self.pairs[candidate].input
+                broken[str(path)] = f"{path}: not enough memory for the image and its target"
         return {"name": self.pairs[index].name, "broken": broken}
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:

@@ -14,10 +14,11 @@ from tqdm import tqdm
 from data.images import BrokenImage, read_image
 from data.transforms import to_tensor
 from evaluation.metrics import PROTOCOLS
+from inference.failures import reason_of
 from inference.finite import ADVICE
 from inference.whole import restore
 from utils.compiling import Network
-from utils.errors import InputError, printable
+from utils.errors import printable
 from utils.precision import Precision, autocast
 
 
@@ -47,7 +48,7 @@ class Failure:
 Method = Callable[[str, Tensor], Tensor]
 """A way to restore: an image's name and input, (1, 3, H, W) in [0, 1] on the device -> restored, of the same shape.
 
-It may raise an InputError about this image.
+What it raises is about this image.
 """
 
 
@@ -104,7 +105,7 @@ def score_images(
 
     Yields:
         The ``Score`` followed by input, restored and target, (1, 3, H, W) in [0, 1] on ``device``; or a ``Failure``
-        alone if the image cannot be read or restored or the restored image is not finite.
+        alone if the image cannot be read, restored or scored, or the restored image is not finite.
     """
 
     def start(sample: dict) -> Callable[[], tuple]:
@@ -112,14 +113,15 @@ def score_images(
         (name,) = sample["name"]
         if "input" not in sample:
             return lambda: (Failure(name, "; ".join(sample["broken"].values()), was_read=False),)
-        input = sample["input"].to(device, non_blocking=True)
-        target = sample["target"].to(device, non_blocking=True)
-        watch = Stopwatch(device)
         try:
-            restored = method(name, input)
-        except InputError as error:
-            problem = str(error) if isinstance(error, BrokenImage) else f"{name}: {error}"
+            return queue(name, *(sample[key].to(device, non_blocking=True) for key in ("input", "target")))
+        except Exception as error:  # whatever it is, the other images are scored
+            problem = str(error) if isinstance(error, BrokenImage) else f"{name}: {reason_of(error)}"
             return lambda: (Failure(name, problem),)
+
+    def queue(name: str, input: Tensor, target: Tensor) -> Callable[[], tuple]:
+        watch = Stopwatch(device)
+        restored = method(name, input)
         watch.stop()
         sides = [PROTOCOLS[protocol](image, target) for image in (input, restored)]
         if lpips is not None:

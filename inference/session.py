@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data.images import DECODING_COST
+from inference.failures import reason_of
 from inference.folders import Job
 from inference.manifest import Manifest
-from inference.memory import fits_beside, is_out_of_memory, promise
+from inference.memory import fits_beside, promise
 from inference.photo_files import (
     MAX_MEGAPIXELS,
     RESTORING_COST,
@@ -282,14 +283,7 @@ def write_comparison(job: Job, photograph: Photograph, restored: np.ndarray) -> 
 
 def described(error: Exception, job: Job) -> str:
     """One line that names the file and says what went wrong."""
-    if isinstance(error, InputError):
-        reason = str(error)
-    elif is_out_of_memory(error):
-        reason = "not enough memory to restore this file"
-    elif isinstance(error, OSError) and error.strerror:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    reason = reason_of(error)
     named = any(str(path) in reason for path in (job.input, job.output, job.comparison))
     return reason if named else f"{job.input}: {reason}"
 

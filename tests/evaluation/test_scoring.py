@@ -71,6 +71,32 @@ def test_scores_are_those_of_the_protocol(folders, small_weights, protocol):
             assert scores == expected | {"lpips": (image - target).abs().max().item()}
 
 
+@pytest.mark.parametrize("step", ["restored", "scored"])
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (RuntimeError("shapes\ndiffer"), "RuntimeError: shapes differ"),
+        (MemoryError(), "not enough memory to restore this file"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_whatever_happens_to_one_image_the_others_are_scored(folders, step, error, reason):
+    def method(name, input):
+        if step == "restored" and name == "astronaut":
+            raise error
+        return input
+
+    def lpips(image, target):
+        if step == "scored" and image.shape[-1] == 160:  # astronaut
+            raise error
+        return torch.zeros(1)
+
+    loader = evaluation_loader(pair_folders(*folders), 0)
+    (failure,), (second, *_) = score_images(method, loader, "rgb", torch.device("cpu"), lpips)
+    assert failure == Failure("astronaut", f"astronaut: {reason}")
+    assert isinstance(second, Score)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("values", ["every", "one"])
 def test_a_restored_image_that_is_not_finite_has_no_score(folders, small_weights, protocol, values):
