@@ -13,6 +13,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from data.decoding.structure import FileBytes, Unreadable
+from inference.video_boxes import check_tables
 from inference.video_colours import (
     FULL,
     LIMITED,
@@ -103,6 +105,8 @@ class VideoReader:
         # this one refers to cannot be opened.
         self.file = open(self.path, "rb")  # noqa: SIM115
         try:
+            check_tables(FileBytes(self.file))
+            self.file.seek(0)
             self.container = av.open(
                 self.file,
                 "r",
@@ -110,6 +114,9 @@ class VideoReader:
                 metadata_errors="replace",
                 io_open=_refuse,
             )
+        except Unreadable as error:
+            self.file.close()
+            raise InputError(f"{path}: not a video that can be read: {error}") from None
         except (av.FFmpegError, PermissionError, ValueError) as error:
             self.file.close()
             raise InputError(f"{path}: not a video, or in an unsupported container ({reason(error)})") from None

@@ -3,11 +3,14 @@
 import os
 import random
 import struct
+import zlib
 
 import av
 import pytest
 from clips import Decoded, pan, write_clip
 from conftest import errors_of, run_script
+
+from inference.video_reading import VideoReader
 
 
 @pytest.fixture
@@ -108,3 +111,68 @@ def test_a_damaged_video_is_restored_as_far_as_it_can_be_read_or_refused(identit
     assert all(
         line.startswith((f"note: {path}: ", f"error: {path}: ", "error: " + str(tmp_path / "out"))) for line in lines
     )
+
+
+def box(kind, *parts):
+    """A box of a MOV or MP4 file; a list among its parts is of big-endian integers of four bytes."""
+    body = b"".join(struct.pack(f">{len(part)}I", *part) if isinstance(part, list) else part for part in parts)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def one_size(movie, count, position=0):
+    """All samples of a track have one size, and are many."""
+    table, chunks = movie.index(b"stsz", position), movie.index(b"stsc", position)
+    struct.pack_into(">II", movie, table + 8, 1, count)
+    struct.pack_into(">III", movie, chunks + 12, 1, count, 1)
+
+
+def fragment(movie, count):
+    """A fragment of many samples without properties of their own."""
+    head = movie.index(b"moov") - 4
+    (length,) = struct.unpack_from(">I", movie, head)
+    defaults = box(b"mvex", box(b"trex", [0, 1, 1, 1, 1, 0]))
+    movie[head + length : head + length] = defaults
+    struct.pack_into(">I", movie, head, length + len(defaults))
+    run = box(b"tfhd", [0, 1]) + box(b"trun", [0, count])
+    movie += box(b"moof", box(b"mfhd", [0, 1]), box(b"traf", run))
+
+
+def compressed(movie, count):
+    """A compressed header, as QuickTime once wrote it."""
+    one_size(movie, count)
+    head = movie.index(b"moov") - 4
+    (length,) = struct.unpack_from(">I", movie, head)
+    header = bytes(movie[head : head + length])
+    method = box(b"dcom", b"zlib")
+    movie[head : head + length] = box(b"moov", box(b"cmov", method, box(b"cmvd", [length], zlib.compress(header))))
+
+
+CLAIMS = {
+    "one size": one_size,
+    "one size, sound": lambda movie, count: one_size(movie, count, movie.index(b"soun")),
+    "a fragment": fragment,
+    "a compressed header": compressed,
+}
+
+
+@pytest.mark.parametrize("kind", CLAIMS)
+def test_a_table_of_samples_that_cannot_be_there_is_refused_before_ffmpeg_reads_it(identity_weights, tmp_path, kind):
+    clip = write_clip(tmp_path / "clip.mp4", pan(5), sound="sound" in kind)
+    movie = bytearray(clip.read_bytes())
+    CLAIMS[kind](movie, 30_000_000)  # 2 GB in FFmpeg
+    clip.write_bytes(movie)
+    arguments = ("--weights", identity_weights, "--input", clip, "--output", tmp_path / "out")
+    (line,) = errors_of(run_script("restore.py", *arguments))
+    assert str(clip) in line
+    assert "its tables claim 30,000,0" in line
+
+
+def test_sound_that_is_not_compressed_may_have_any_number_of_samples(tmp_path):
+    clip = write_clip(tmp_path / "clip.mov", pan(5), sound="pcm_u8")
+    movie = bytearray(clip.read_bytes())
+    table = movie.index(b"stsz", movie.index(b"soun"))
+    assert struct.unpack_from(">I", movie, table + 8) == (2,)  # bytes: two channels
+    struct.pack_into(">I", movie, table + 12, 150_000_000)  # as in an hour
+    clip.write_bytes(movie)
+    with VideoReader(clip) as video:
+        assert len(list(video.frames())) == 5
