@@ -8,8 +8,8 @@ Scores the test sets of a configuration, or one folder of images against another
 model options; for the authors' released weights they come from the configuration or are inferred from the parameter
 names. With --restored in place of --weights, images that any method restored are scored; with several sets, each has
 its folder in it. Writes metrics.json, per_image.csv and the table (table.md, table.tex, table.csv) to OUTPUT and, with
---save-images, the restored images and comparison.png. Images that cannot be read are listed on stderr and in
-metrics.json; all others are scored, and the exit status is 2.
+--save-images, the restored images, comparison.png and worst.png, the images that gained least. Images that cannot be
+read are listed on stderr and in metrics.json; all others are scored, and the exit status is 2.
 """
 
 from utils.signals import end_on_signals
@@ -20,6 +20,9 @@ if __name__ == "__main__":
 import json
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from heapq import nsmallest
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +50,7 @@ from evaluation.scoring import (
     scored_and_failed,
     why_none,
 )
-from evaluation.sheets import comparison_sheet
+from evaluation.sheets import labelled_sheet, scored_row
 from evaluation.tables import write_tables
 from inference.shipped import weights_file
 from models import load_model
@@ -62,10 +65,11 @@ from utils.precision import Precision, supported
 from utils.versions import this_run, versions
 
 ALL = "all"  # protocols
-COMPARED_PER_SET = 4  # rows of comparison.png per set, evenly spaced
-FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png")
+SHOWN_PER_SET = 4  # rows per set, evenly spaced in comparison.png, and with the least gain in worst.png
+FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png", "worst.png")
 
 Results = dict[str, list[Score | Failure]]
+Row = list[tuple[np.ndarray, str]]  # images with their captions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +101,13 @@ def evaluate(args: Namespace, group: Group) -> int:
     saved_files = find_saved_files(args, sets)
     lpips = load_lpips(group.device) if args.lpips else None
     about = {**this_run("test.py"), "config": sets.config and sets.config.to_dict(), **about, "versions": versions()}
-    results, comparisons = score(methods, sets, args, group, lpips, saved_files)
+    results, sheets = score(methods, sets, args, group, lpips, saved_files)
     leave_group()
     if not group.is_main:
         return 0
-    if comparisons:
-        write_image(args.output / "comparison.png", comparison_sheet(comparisons))
+    for file, rows in sheets.items():
+        if rows:
+            write_image(args.output / file, labelled_sheet(rows))
     return report(results, sets, args.output, about)
 
 
@@ -183,14 +188,14 @@ def score(
     group: Group,
     lpips,
     saved_files: dict[tuple[str, str], Path],
-) -> tuple[Results, list[tuple[np.ndarray, ...]]]:
-    """Score this process's share of every set; returns the results of all processes, and the rows of comparison.png."""
+) -> tuple[Results, dict[str, list[Row]]]:
+    """Score this process's share of every set; returns the results of all processes, and the rows of each sheet."""
     results: Results = {}
-    comparisons = []
+    sheets: dict[str, list[Row]] = {"comparison.png": [], "worst.png": []}
     for name, of_set in sets.pairs.items():
-        own = []
+        own, worst = [], []
         share = of_set[group.rank :: group.size]
-        compared_every = -(-len(share) // COMPARED_PER_SET)
+        compared_every = -(-len(share) // SHOWN_PER_SET)
         loader = evaluation_loader(share, sets.workers, sets.parts[name].degrade)
         scored = score_images(methods[name], loader, sets.parts[name].protocol, group.device, lpips)
         for result, *images in progress_bar(group, scored, desc=printable(name), total=len(share), leave=False):
@@ -199,16 +204,22 @@ def score(
             if saved_files and isinstance(result, Score):
                 input, restored, target = (to_8bit(image[0]) for image in images)
                 write_image(saved_files[name, result.name], restored)
+                row = scored_row(result.name, (input, result.input), (restored, result.restored), target)
                 if len(own) % compared_every == 0:
-                    comparisons.append((input, restored, target))
+                    sheets["comparison.png"].append(row[:-1])
+                if sets.has_inputs:
+                    worst.append((result.restored["psnr"] - result.input["psnr"], row))
+                    worst = nsmallest(SHOWN_PER_SET, worst, key=itemgetter(0))
             own.append(result)
         results[name] = group.gather(own)
+        worst = nsmallest(SHOWN_PER_SET, chain.from_iterable(group.gather([worst])), key=itemgetter(0))
+        sheets["worst.png"] += [row for _, row in worst]
         if group.is_main:
             if has_score(results[name]):  # otherwise, report says so in one line
                 report_failures(scored_and_failed(results[name])[1])
             protocols = {name: part.protocol for name, part in sets.parts.items()}
             write_scores(args.output / "per_image.csv", results, protocols, sets.pairs)
-    return results, comparisons
+    return results, sheets
 
 
 def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
@@ -261,7 +272,7 @@ def parse_args() -> Namespace:
     parser.add_argument(
         "--save-images",
         action="store_true",
-        help="save the restored images (8-bit PNG) and comparison.png, a sheet of examples",
+        help="save the restored images (8-bit PNG), comparison.png, a sheet of examples, and worst.png, of least gain",
     )
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic precision of the network")

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, pstdev
 
 from data.layouts import Pair
 from evaluation.scoring import Failure, Score, scored_and_failed
@@ -20,17 +20,34 @@ LOWER_IS_BETTER = {"mae", "lpips"}
 def summary(results: Sequence[Score | Failure]) -> dict:
     """The entry of metrics.json for a set of images, at least one of which has a score.
 
-    Scores are means over the images. The time is the median, since the first image includes warm-up. ``failed`` maps
-    the names of images without a score to the reason. Images restored elsewhere have no time.
+    Scores are means over the images; of the restored ones there are also the median and the standard deviation, and,
+    if the inputs are known, the mean gain over them and the share of images that were made worse. The time is the
+    median, since the first image includes warm-up. ``failed`` maps the names of images without a score to the reason.
+    Images restored elsewhere have no time.
     """
     scores, failures = scored_and_failed(results)
+    restored = {metric: [score.restored[metric] for score in scores] for metric in scores[0].restored}
+    gains = {
+        metric: [score.restored[metric] - score.input[metric] for score in scores]
+        for metric in restored
+        if metric in scores[0].input
+    }
     return {
         "images": len(scores),
         "failed": {failure.name: failure.problem for failure in failures},
         "input": {metric: mean(score.input[metric] for score in scores) for metric in scores[0].input},
-        "restored": {metric: mean(score.restored[metric] for score in scores) for metric in scores[0].restored},
+        "restored": {metric: mean(values) for metric, values in restored.items()},
+        "median": {metric: median(values) for metric, values in restored.items()},
+        "deviation": {metric: pstdev(values) for metric, values in restored.items()},
+        "gain": {metric: mean(values) for metric, values in gains.items()},
+        "made_worse": {metric: mean(is_worse(metric, gain) for gain in values) for metric, values in gains.items()},
         "seconds_per_image": None if scores[0].seconds is None else median(score.seconds for score in scores),
     }
+
+
+def is_worse(metric: str, gain: float) -> bool:
+    """Whether a difference between restored image and input means that the image was made worse."""
+    return gain > 0 if metric in LOWER_IS_BETTER else gain < 0
 
 
 def has_score(results: Sequence[Score | Failure]) -> bool:

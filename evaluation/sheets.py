@@ -1,11 +1,14 @@
 """Contact sheets for visual comparison."""
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 HEIGHT, GAP = 240, 6  # pixels
 CAPTION = 20  # height of a caption, in pixels
+SHOWN = {"psnr": 2, "ssim": 3}  # scores in captions, and their decimals
 ERROR_GAIN = 4  # an error map shows a quarter of the range of values in full brightness
 
 
@@ -25,6 +28,26 @@ def comparison_sheet(rows: list[tuple[np.ndarray, ...]]) -> np.ndarray:
 def labelled_sheet(rows: list[list[tuple[np.ndarray, str]]]) -> np.ndarray:
     """``comparison_sheet`` of rows of images, uint8 or uint16 (h, w, 3), each with a caption above it."""
     return comparison_sheet([tuple(_labelled(image, caption) for image, caption in row) for row in rows])
+
+
+def scored_row(
+    name: str, input: tuple[np.ndarray, Mapping], restored: tuple[np.ndarray, Mapping], target: np.ndarray
+) -> list[tuple[np.ndarray, str]]:
+    """A row of a ``labelled_sheet``: input, restored, target and the error of restored, with name and scores.
+
+    Args:
+        input, restored: an image, uint8 (h, w, 3), and its scores by metric, which may be empty.
+    """
+
+    def scores(values: Mapping[str, float]) -> str:
+        return " / ".join(f"{values[metric]:.{decimals}f}" for metric, decimals in SHOWN.items() if metric in values)
+
+    return [
+        (input[0], f"{name}: {scores(input[1]) or 'input'}"),
+        (restored[0], f"restored {scores(restored[1])}"),
+        (target, "target"),
+        (error_map(restored[0], target), f"error x {ERROR_GAIN}"),
+    ]
 
 
 def error_map(image: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -96,7 +96,14 @@ def test_the_best_checkpoint_scores_what_training_said(trained, tmp_path):
     assert f"{scored['input']['psnr']:.2f}" in result.stdout
     restored = read_image(tmp_path / "images" / "SOTS-Indoor" / "hazy" / "20_1.png")
     assert restored.shape == (70, 100, 3)
-    assert read_image(tmp_path / "comparison.png").shape[0] == 2 * 240 + 6
+    for sheet, images in (("comparison.png", 3), ("worst.png", 4)):
+        height, width = 2 * 240 + 6, images * 314 + (images - 1) * 6  # 100x70 pixels, 220 high below a caption
+        assert read_image(tmp_path / sheet).shape == (height, width, 3)
+    gains = [float(row["psnr"]) - float(row["input_psnr"]) for row in rows]
+    assert scored["gain"]["psnr"] == pytest.approx(np.mean(gains))
+    assert scored["made_worse"]["psnr"] == np.mean([gain < 0 for gain in gains])
+    assert scored["median"]["psnr"] == pytest.approx(np.median([float(row["psnr"]) for row in rows]))
+    assert scored["deviation"]["psnr"] == pytest.approx(np.std([float(row["psnr"]) for row in rows]))
 
 
 @pytest.mark.parametrize(
