@@ -27,7 +27,8 @@ from utils.cli import ScriptParser, config_of
 from utils.config import Config
 
 DOCUMENTS = [
-    *(ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / "weights" / "README.md", ROOT / "tests" / "reliability.md"),
 ]
 # What users have and runs write, names of curves
