@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from album import PROFILE
 from conftest import ROOT, errors_of, run_script
-from PIL import Image, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from data.decoding import png
 from inference.photo_files import read_photograph
@@ -439,3 +439,19 @@ def test_alpha_that_a_format_cannot_store_is_announced(small_weights, tmp_path):
     assert result.returncode == 0
     assert "alpha channel" in result.stderr
     assert write_photograph(tmp_path / "b.jpg", read_photograph(tmp_path / "out" / "a.jpg")) == ()
+
+
+@pytest.mark.parametrize("subsampling, tolerance", [("4:4:4", 8), ("4:2:2", 16), ("4:2:0", 16)])
+def test_a_jpeg_keeps_all_detail_of_colour_that_its_source_has(identity_weights, tmp_path, subsampling, tolerance):
+    """Red and blue stripes of two pixels, which survive subsampling, though not twice with other phases."""
+    (tmp_path / "in").mkdir()
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, (np.arange(64) // 2) % 2 == 0] = (180, 60, 60)
+    stripes[:, (np.arange(64) // 2) % 2 == 1] = (60, 60, 180)
+    saved(tmp_path / "in" / "a.jpg", stripes, "JPEG", quality=98, subsampling=subsampling)
+    result = restore(identity_weights, tmp_path / "in", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    before, after = (read_photograph(tmp_path / folder / "a.jpg").colour.astype(int) for folder in ("in", "out"))
+    assert abs(after - before).max() <= tolerance
+    with Image.open(tmp_path / "out" / "a.jpg") as image:
+        assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
