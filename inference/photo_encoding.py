@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.decoding.jpeg import iptc_segment
 from data.decoding.orientation import EXIF_PREFIX
 from data.decoding.png import XMP_KEY
 from inference.photo_files import Photograph
@@ -54,6 +55,8 @@ def _encoded_jpeg(photograph: Photograph) -> bytes:
         exif=EXIF_PREFIX + photograph.exif if photograph.exif else None,
         xmp=photograph.xmp,
         dpi=photograph.more.get("dpi"),
+        comment=photograph.more.get("comment"),
+        extra=iptc_segment(photograph.more["iptc"]) if "iptc" in photograph.more else None,
     )
 
 

@@ -29,7 +29,7 @@ class Photograph:
         icc: ICC profile, or None.
         xmp: XMP packet, or None.
         more: format-specific metadata: ``dpi``, ``text`` (PNG), ``png_colour`` (PNG, the chunks gAMA, cHRM, sRGB and
-            cICP by type), ``tags`` (TIFF), ``lossless`` (WebP).
+            cICP by type), ``tags`` (TIFF), ``lossless`` (WebP), ``iptc`` (JPEG), ``comment`` (JPEG, GIF).
         notes: messages about content that is not preserved, such as further pages.
     """
 
@@ -116,6 +116,8 @@ def metadata_of(content: bytes, structure: Structure) -> dict[str, Any]:
         found["dpi"] = info["dpi"]
     if structure.format == "WEBP":
         found["lossless"] = is_lossless_webp(content)
+    if structure.format == "GIF" and info.get("comment"):
+        found["comment"] = info["comment"]
     if structure.format == "HEIF":
         found["png_colour"] = structure.parts["colour"]
     return found

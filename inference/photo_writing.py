@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.decoding import png
+from data.decoding import jpeg, png
 from data.decoding.orientation import EXIF_PREFIX
 from data.decoding.pixels import decode
 from data.decoding.reading import structure_of
@@ -43,7 +43,7 @@ MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}
 # What each format stores besides colour; docs/restore.md has the same table.
 STORED = {
     "PNG": {"16 bits", "alpha", "icc", "exif", "xmp", "dpi", "text", "png_colour"},
-    "JPEG": {"icc", "exif", "xmp", "dpi"},
+    "JPEG": {"icc", "exif", "xmp", "dpi", "iptc", "comment"},
     "WEBP": {"alpha", "icc", "exif", "xmp"},
     "BMP": {"alpha", "dpi"},
     "AVIF": {"alpha", "icc", "exif", "xmp"},
@@ -57,6 +57,8 @@ LABELS = {
     "exif": "EXIF",
     "xmp": "XMP",
     "dpi": "resolution",
+    "iptc": "IPTC",
+    "comment": "comment",
     "text": "PNG text",
     "png_colour": "PNG chunk",
     "tags": "TIFF tag",
@@ -153,6 +155,9 @@ def _pieces(photograph: Photograph) -> Iterator[tuple[tuple[str, Any], Any]]:
         yield ("xmp", None), without_xmp_thumbnails(photograph.xmp)
     if any(more.get("dpi", ())):  # zero means unknown
         yield ("dpi", None), more["dpi"]
+    for group in ("iptc", "comment"):
+        if more.get(group):
+            yield (group, None), more[group]
     for key, value in more.get("text", {}).items():
         if key != png.XMP_KEY and not (exif and key in RAW_EXIF):
             yield ("text", key), value
@@ -171,8 +176,7 @@ def _with_pieces(photograph: Photograph, pieces: Pieces) -> Photograph:
     for (group, key), value in pieces.items():
         if key is not None:
             more[group][key] = value
-    if ("dpi", None) in pieces:
-        more["dpi"] = pieces["dpi", None]
+    more |= {group: pieces[group, None] for group in ("dpi", "iptc", "comment") if (group, None) in pieces}
     icc, exif, xmp = (pieces.get((group, None)) for group in ("icc", "exif", "xmp"))
     return replace(photograph, icc=icc, exif=exif or b"", xmp=xmp, more=more)
 
@@ -217,9 +221,11 @@ def _gives_back(image: Image.Image, more: dict[str, Any], group: str, key: Any, 
         return image.text.get(key) == value
     if group == "png_colour":
         return more["png_colour"].get(key) == value
+    if group == "iptc":
+        return image.info.get("photoshop", {}).get(jpeg.IPTC_RESOURCE) == value
     if group == "tags":
         return image.tag_v2.get(key) == value or (key == IPTC_TAG and key in image.tag_v2)
-    return image.info.get({"icc": "icc_profile", "xmp": "xmp"}[group]) == value
+    return image.info.get({"icc": "icc_profile"}.get(group, group)) == value
 
 
 def _check_structure(content: bytes, photograph: Photograph) -> None:

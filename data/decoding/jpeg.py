@@ -11,7 +11,7 @@ MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG and DAC
 SEQUENTIAL, PROGRESSIVE = {0xC0, 0xC1}, 0xC2
 COEFFICIENTS = 64  # of a block
-APPLICATION = {0xE0, 0xE1, 0xE2}  # APP0 to APP2: JFIF, EXIF and XMP, ICC profile and index of pages
+KEPT = {0xE0, 0xE1, 0xE2, 0xED, 0xFE}  # JFIF; EXIF and XMP; ICC profile and index of pages; IPTC; comments
 END, SCAN, WITHOUT_CONTENT = 0xD9, 0xDA, {0x01, 0xD8}
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 WINDOW = 2**18  # bytes searched at once
@@ -23,6 +23,9 @@ MAX_SCANS, SURE_SCANS = 100, 20
 MAX_WORK = 2e9  # pixels times scans
 
 XMP_PREFIX, ICC_PREFIX = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+FURTHER_XMP_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
+FURTHER_XMP = "XMP beyond 64 kB is not kept"
+RESOURCES_PREFIX, RESOURCE, IPTC_RESOURCE = b"Photoshop 3.0\0", b"8BIM", 0x0404
 PAGES_TAG = 0xB001  # of the index of a multi-picture file (CIPA DC-007)
 
 
@@ -52,7 +55,7 @@ def parse(content: Content) -> Structure:
             finished |= _finished(body)
             if scans > MAX_SCANS:
                 raise Unreadable(f"more than {MAX_SCANS} JPEG scans: save the image again")
-        elif code in APPLICATION:
+        elif code in KEPT:
             segments.append((code, body))
     if frame is None or len(frame[1]) < 6:
         raise Unreadable("not a readable image: a JPEG without a frame header")
@@ -86,6 +89,8 @@ def _structure(frame: bytes, segments: list[tuple[int, bytes]]) -> Structure:
                 structure.notes.append("damaged EXIF data are not kept")
         elif code == 0xE1 and body.startswith(XMP_PREFIX) and not structure.xmp:
             structure.xmp = body.removeprefix(XMP_PREFIX)
+        elif code == 0xE1 and body.startswith(FURTHER_XMP_PREFIX) and FURTHER_XMP not in structure.notes:
+            structure.notes.append(FURTHER_XMP)
         elif code == 0xE2 and body.startswith(b"MPF\0"):
             index = body[4:]
             pages = [
@@ -99,9 +104,10 @@ def _structure(frame: bytes, segments: list[tuple[int, bytes]]) -> Structure:
 
 
 def metadata(structure: Structure) -> dict[str, Any]:
-    """ICC profile and resolution, as far as they are there: keys ``icc``, ``dpi``."""
+    """ICC profile, resolution, IPTC data and comment, if there: keys ``icc``, ``dpi``, ``iptc``, ``comment``."""
     found: dict[str, Any] = {}
     profile = {}
+    resources, comments = b"", []
     for code, body in structure.parts["segments"]:
         if code == 0xE2 and body.startswith(ICC_PREFIX) and len(body) > 14:
             profile[body[12]] = body[14:]
@@ -110,9 +116,41 @@ def metadata(structure: Structure) -> dict[str, Any]:
             dpi = tuple(int.from_bytes(body[at : at + 2]) * scale for at in (8, 10))
             if all(dpi):
                 found["dpi"] = dpi
+        elif code == 0xED and body.startswith(RESOURCES_PREFIX):
+            resources += body.removeprefix(RESOURCES_PREFIX)
+        elif code == 0xFE:
+            comments.append(body)
+    if iptc := _iptc(resources):
+        found["iptc"] = iptc
+    if comments:
+        found["comment"] = b"\n".join(comments)
     if profile:
         found["icc"] = b"".join(profile[number] for number in sorted(profile))
     return found
+
+
+def _iptc(resources: bytes) -> bytes:
+    """The IPTC data among Photoshop's image resources; empty if there are none."""
+    position = 0
+    while resources[position : position + 4] == RESOURCE and position + 12 <= len(resources):
+        kind = int.from_bytes(resources[position + 4 : position + 6])
+        position += 6 + 2 * (resources[position + 6] // 2 + 1)  # the name, padded to an even length with its length
+        length = int.from_bytes(resources[position : position + 4])
+        if kind == IPTC_RESOURCE:
+            return resources[position + 4 : position + 4 + length]
+        position += 4 + length + length % 2
+    return b""
+
+
+def iptc_segment(iptc: bytes) -> bytes:
+    """The segment APP13 with IPTC data.
+
+    Raises:
+        OverflowError: they are too long for a segment.
+    """
+    resource = RESOURCE + IPTC_RESOURCE.to_bytes(2) + bytes(2) + len(iptc).to_bytes(4) + iptc + bytes(len(iptc) % 2)
+    body = RESOURCES_PREFIX + resource
+    return b"\xff\xed" + (2 + len(body)).to_bytes(2) + body
 
 
 def _next_marker(content: Content, position: int) -> tuple[int | None, int]:

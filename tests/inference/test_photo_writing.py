@@ -15,6 +15,7 @@ from conftest import ROOT, errors_of, run_script
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from data.decoding import png
+from data.decoding.jpeg import iptc_segment
 from inference.photo_files import read_photograph
 from inference.photo_metadata import is_lossless_webp
 from inference.photo_writing import FORMATS, write_photograph
@@ -25,6 +26,7 @@ GREY = COLOUR[..., 1].copy()
 ALPHA = np.linspace(3, 255, WIDTH).astype(np.uint8)[None].repeat(HEIGHT, 0)
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">%s</x:xmpmeta>'
 ARTIST, EXPOSURE, EXIF_IFD, IPTC = 315, 33434, 0x8769, 33723
+IPTC_DATA = b"\x1c\x02\x19\0\4haze"
 CHUNKS = {
     b"gAMA": struct.pack(">I", 100_000),
     b"cHRM": struct.pack(">8I", *range(30_000, 30_008)),
@@ -221,7 +223,7 @@ def table_of_the_docs() -> dict[str, dict[str, bool]]:
 
 
 TABLE = table_of_the_docs()
-DEPTH, AS_GREY, HAS_ALPHA, ICC, EXIF, XMP_ROW, RESOLUTION, TEXTS, COLOUR_CHUNKS, TAGS, IPTC_ROW = TABLE["PNG"]
+DEPTH, AS_GREY, HAS_ALPHA, ICC, EXIF, XMP_ROW, RESOLUTION, TEXTS, COLOUR_CHUNKS, TAGS, IPTC_ROW, COMMENT = TABLE["PNG"]
 DESCRIPTION = {270: "sunset", 305: "Camera 1.0", 306: "2024:01:02 03:04:05", 33432: "Grüße"}
 
 
@@ -272,6 +274,10 @@ def write_input(path: Path, rng: random.Random, has: set[str]) -> None:
         deep = cv2.imencode(".png", swapped)[1].tobytes()
         path.write_bytes(deep[:33] + between + deep[33:])
     else:
+        if COMMENT in has:
+            options["comment"] = b"taken in fog"
+        if IPTC_ROW in has:
+            options["extra"] = iptc_segment(IPTC_DATA)
         lossless = {"lossless": True} if format == "WEBP" and rng.random() < 0.5 else {}
         Image.fromarray(pixels).save(path, format, **options, **lossless)
 
@@ -330,7 +336,9 @@ def found_in(path: Path) -> set[str]:
             TEXTS: (texts.get("Author"), texts.get("Title")) == ("Grüße", "\u4e2d\u6587"),
             COLOUR_CHUNKS: format == "PNG" and png.metadata(content, png.parse(content))["png_colour"] == chunks,
             TAGS: format == "TIFF" and all(image.tag_v2.get(tag) == text for tag, text in DESCRIPTION.items()),
-            IPTC_ROW: format == "TIFF" and image.tag_v2.get(IPTC) == b"\x1c\x02\x05\0\5\0\0\0",
+            IPTC_ROW: (format == "TIFF" and image.tag_v2.get(IPTC) == b"\x1c\x02\x05\0\5\0\0\0")
+            or info.get("photoshop") == {0x0404: IPTC_DATA},
+            COMMENT: format == "JPEG" and info.get("comment") == b"taken in fog",
         }
     found = {row for row, holds_here in holds.items() if holds_here}
     assert THUMBNAIL not in content
@@ -455,3 +463,30 @@ def test_a_jpeg_keeps_all_detail_of_colour_that_its_source_has(identity_weights,
     assert abs(after - before).max() <= tolerance
     with Image.open(tmp_path / "out" / "a.jpg") as image:
         assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
+
+
+def test_comments_and_iptc_of_a_jpeg_are_kept_or_named(small_weights, tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    thumbnail = b"8BIM\x04\x0c\0\0" + struct.pack(">I", len(THUMBNAIL)) + THUMBNAIL + bytes(len(THUMBNAIL) % 2)
+    resources = b"Photoshop 3.0\0" + thumbnail + iptc_segment(IPTC_DATA)[18:]
+    more = {"comment": b"taken in fog", "extra": b"\xff\xed" + struct.pack(">H", 2 + len(resources)) + resources}
+    for name in ("a.jpg", "a.png", "a.tif"):
+        saved(source / name, COLOUR, "JPEG", **more)
+    packet = b"http://ns.adobe.com/xmp/extension/\0" + bytes(100)
+    saved(source / "xmp.jpg", COLOUR, "JPEG", extra=b"\xff\xe1" + struct.pack(">H", 2 + len(packet)) + packet)
+    saved(source / "b.gif", GREY, "GIF", comment=b"taken in fog")
+    result = restore(small_weights, source, output)
+    assert result.returncode == 0, result.stderr
+    lines = [line.rpartition("/")[2] for line in result.stderr.splitlines()]
+    kept = "not kept, damaged or more than {} can store: IPTC (9 bytes), comment (12 bytes)"
+    assert lines == [
+        f"a.png: {kept.format('PNG')}",
+        f"a.tif: {kept.format('TIFF')}",
+        "b.gif.png: not kept, damaged or more than PNG can store: comment (12 bytes)",
+        "xmp.jpg: XMP beyond 64 kB is not kept",
+    ]
+    with Image.open(output / "a.jpg") as image:
+        assert image.info["comment"] == b"taken in fog"
+        assert image.info["photoshop"] == {0x0404: IPTC_DATA}
+    assert THUMBNAIL not in (output / "a.jpg").read_bytes()
