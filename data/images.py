@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.decoding.pixels import Pixels, decode
 from data.decoding.reading import structure_of
-from data.decoding.structure import TRUNCATED, FileBytes, Structure, Unreadable
+from data.decoding.structure import NOT_FILLED, TRUNCATED, Content, FileBytes, Structure, Unreadable
 from utils.errors import InputError, printable
 from utils.files import write_atomically
 from utils.main_memory import free_main_memory
@@ -72,7 +72,7 @@ def decode_file(
     """
     with _reported(path), _open_file(path) as file:
         content = file.read()
-        structure = structure_of(content)
+        structure = _structure(content, accept_truncated)
         _check_size(structure, max_megapixels)
         cost = DECODING_COST * (2 if structure.bits > 8 else 1) + further_cost
         _check_memory(structure, cost)
@@ -88,11 +88,21 @@ def file_structure(
         BrokenImage: the file is missing, not an image, truncated, or larger than ``max_megapixels``.
     """
     with _reported(path), _open_file(path) as file:
-        structure = structure_of(FileBytes(file))
+        structure = _structure(FileBytes(file), accept_truncated)
         _check_size(structure, max_megapixels)
         if structure.truncated and not accept_truncated:
             raise Unreadable(TRUNCATED)
         return structure
+
+
+def _structure(content: Content, accept_truncated: bool) -> Structure:
+    """The structure of a file; where it is cut off so that it has none, the message tells what can be accepted."""
+    try:
+        return structure_of(content)
+    except Unreadable as error:
+        if accept_truncated and "truncated" in str(error):
+            raise Unreadable(f"{error} ({NOT_FILLED})") from None
+        raise
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

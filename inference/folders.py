@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.decoding import heif
-from data.folders import is_service, walk
+from data.folders import is_service, same_name, walk
 from data.images import SUFFIXES
 from inference.unread import advice_on, lines_about
 from utils.errors import InputError
@@ -70,7 +70,7 @@ def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> Fou
     output = Path(os.path.abspath(output))
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file, but --output must be a folder")
-    jobs: dict[Path, Job] = {}
+    jobs: dict[str, Job] = {}
     unread: dict[Path, None] = {}
     others: dict[Path, None] = {}
     if "" in inputs:
@@ -91,8 +91,10 @@ def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> Fou
             if os.path.realpath(target) == os.path.realpath(path):
                 raise InputError(f"{path}: the result would overwrite the input; choose another --output")
             job = Job(path, target, suffix in videos)
-            if jobs.setdefault(target, job).input != path:
-                raise InputError(f"{path} and {jobs[target].input}: both would be written to {target}")
+            other = jobs.setdefault(same_name(str(target)), job)  # as on a disk that ignores case
+            if other.input != path:
+                where = target if other.output == target else f"{target} on disks that ignore case; rename one"
+                raise InputError(f"{other.input} and {path}: both would be written to {where}")
             found += 1
         if not found:
             more = "".join(f"; {line}" for line in islice(lines_about(unread), 1))
@@ -106,10 +108,10 @@ def check_comparisons(jobs: list[Job]) -> None:
     Raises:
         InputError: an input is called like the comparison of another.
     """
-    inputs = {os.path.realpath(job.input): job.input for job in jobs}
-    results = {os.path.realpath(job.output): job.input for job in jobs}
+    inputs = {same_name(os.path.realpath(job.input)): job.input for job in jobs}
+    results = {same_name(os.path.realpath(job.output)): job.input for job in jobs}
     for job in jobs:
-        path = os.path.realpath(job.comparison)
+        path = same_name(os.path.realpath(job.comparison))
         if other := results.get(path, inputs.get(path)):
             raise InputError(f"{other}: the comparison of {job.input} has this name too; rename it, or omit --compare")
 

@@ -14,7 +14,7 @@ from data.decoding.deep_tiff import decode_tiff
 from data.decoding.orientation import upright
 from data.decoding.others import opened
 from data.decoding.quiet import captured_messages, no_warnings
-from data.decoding.structure import TRUNCATED, Structure, Unreadable
+from data.decoding.structure import NOT_FILLED, TRUNCATED, Structure, Unreadable
 
 # OpenCV refuses more (CV_IO_MAX_IMAGE_WIDTH, _HEIGHT and _PIXELS).
 OPENCV_SIDE, OPENCV_PIXELS = 2**20, 2**30
@@ -75,7 +75,7 @@ def _judge(messages: list[str], pixels: Pixels, accept_truncated: bool) -> None:
 def _incomplete(content: bytes, structure: Structure) -> Pixels:
     """What is there of a file that ends too early, the rest filled by the decoder."""
     if structure.bits > 8 or structure.format not in ("PNG", "JPEG", "BMP"):
-        raise Unreadable(f"{TRUNCATED} (--accept-truncated is for PNG, JPEG and BMP of 8 bits)")
+        raise Unreadable(f"{TRUNCATED} ({NOT_FILLED})")
     ImageFile.LOAD_TRUNCATED_IMAGES = True  # only here: Pillow would fill damaged images as well
     try:
         pixels = _pillow(content, structure)

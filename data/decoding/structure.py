@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 TRUNCATED = "the image is truncated: copy or download it again"
+NOT_FILLED = "--accept-truncated is for PNG, JPEG and BMP of 8 bits"
 
 
 class Unreadable(Exception):

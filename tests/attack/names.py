@@ -1,13 +1,13 @@
 """Files with strange names, restored and scored: none is lost, none is confused with another."""
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from attack.judge import Trial, Victim, faults_of, run_script
+from data.folders import same_name
 
 PARTS = [
     *("a", "A", ".", "..", " ", "-", "--output", "%s", "%03d", "{a}", "[x]", "*", "?", "'", '"', "\\", ":", "|"),
@@ -44,20 +44,20 @@ def attack(folder: Path, victim: Victim, rng: np.random.Generator, count: int) -
     content = victim.image.read_bytes()
     for part in ("in", "targets"):
         (folder / part).mkdir()
-    names = set()
-    while len(names) < count:
+    different: dict[str, str] = {}  # also where case is ignored: others are refused
+    while len(different) < count:
         candidate = name(rng) + victim.image.suffix
-        twins = {unicodedata.normalize("NFC", entry) for entry in names}  # one target each is wanted
-        if not candidate.startswith(".") and unicodedata.normalize("NFC", candidate) not in twins:
-            names.add(candidate)
-    for entry in sorted(names):
+        if not candidate.startswith("."):
+            different.setdefault(same_name(candidate), candidate)
+    names = sorted(different.values())
+    for entry in names:
         for part in ("in", "targets"):
             (folder / part / entry).write_bytes(content)
     outcome = run_script(
         "restore.py", "--weights", victim.weights, "--input", folder / "in", "--output", folder / "out", seconds=300
     )
     yield Trial("restoring a folder of strange names", faults_of(outcome, allowed=(0,)))
-    for entry in sorted(names):
+    for entry in names:
         trial = Trial(f"{entry!r} restored")
         if not (folder / "out" / entry).exists():
             trial.faults.append("no result of this name")
@@ -70,7 +70,7 @@ def attack(folder: Path, victim: Victim, rng: np.random.Generator, count: int) -
     scored = run_script("test.py", "--weights", victim.weights, *folders, "--output", folder / "scores", seconds=300)
     yield Trial("scoring a folder of strange names", faults_of(scored, allowed=(0,)))
     for index in range(min(count, 10)):  # each as the only file, and as a folder, on the command line
-        entry = sorted(names)[index]
+        entry = names[index]
         job = ["--weights", victim.weights, "--input", folder / "in" / entry, "--output", folder / f"out{index}"]
         single = run_script("restore.py", *job)
         yield Trial(f"{entry!r} on the command line", faults_of(single, allowed=(0,)))

@@ -172,3 +172,22 @@ def test_wrong_use_is_refused_in_one_line(small_weights, tmp_path):
     refused("no such weights file", weights=tmp_path / "gone.pt", inputs=[tmp_path / "in"])
     assert {path.name for path in tmp_path.iterdir()} == {"in", "other", "out"}
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.png", "A.png"),
+        ("sub/1.png", "Sub/1.PNG"),
+        ("\u00e9.png", "e\u0301.png"),
+        ("a.png.compare.png", "A.PNG"),
+    ],
+)
+def test_results_that_some_disks_would_take_for_one_file_are_refused(small_weights, tmp_path, names):
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "in" / name), PHOTO)
+    folders = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+    result = run_script("restore.py", "--weights", small_weights, *folders, "--compare")
+    assert_refused(result, *names, "rename")
+    assert not (tmp_path / "out").exists()

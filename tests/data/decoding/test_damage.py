@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import errors_of, run_script
 from image_bytes import chunk, encoded, exif_of, png, segment, tiff, with_segments
-from zoo import RGB, SMOOTH, ZOO
+from zoo import DEEP, RGB, SMOOTH, ZOO
 
 from data.images import image_header, read_image
 from inference.photo_files import photograph_size, read_photograph
@@ -124,7 +124,8 @@ def test_an_end_marker_elsewhere_is_not_the_end_of_a_jpeg(tmp_path, capfd):
 
 def test_truncated_images_are_restored_on_request(tmp_path, small_weights):
     names = {"rgb8.png": 0, "palette4.png": 0, "rgb.jpg": 8, "progressive_rgb.jpg": 255, "exif6<.jpg": 8, "rgb.bmp": 0}
-    whole = {"a.webp": ZOO["lossless.webp"].content, "a.tif": tiff(RGB)}
+    others = ("lossless.webp", "grey.gif", "rgb.avif", "rgb.jp2", "tiff_lzw.tif", "rgb16.png", "binary6_65535.ppm")
+    whole = {name: ZOO[name].content for name in others} | {"a.tif": tiff(RGB), "deep.tif": tiff(DEEP)}
     (tmp_path / "in").mkdir()
     contents = {name: ZOO[name].content for name in names} | whole
     for name, content in contents.items():
@@ -137,6 +138,7 @@ def test_truncated_images_are_restored_on_request(tmp_path, small_weights):
     result = run_script("restore.py", *options, "--accept-truncated")
     assert {name for name in whole if any(f"/{name}: " in line for line in errors_of(result))} == set(whole)
     assert len(errors_of(result)) == len(whole)
+    assert all("truncated" in line and "--accept-truncated is for" in line for line in errors_of(result))
     filled = "the image is truncated; the missing part is filled"
     for name in (*names, "marked.jpg"):
         assert f"note: {tmp_path / 'in' / name}: {filled}" in result.stderr
