@@ -173,7 +173,6 @@ def animations() -> Iterator[tuple[str, Animal]]:
     for format, first, options in (
         ("PNG", RGB, {}),
         ("WEBP", RGB, {"lossless": True}),
-        ("GIF", GREY, {}),
         ("AVIF", SMOOTH, {"quality": 98, "subsampling": "4:4:4"}),
         ("MPO", SMOOTH, {"quality": 98, "subsampling": 0}),
         ("TIFF", RGB, {}),

@@ -7,6 +7,7 @@ from album import PHOTO
 from conftest import assert_refused, run_script
 from PIL import Image
 
+from data.images import read_image
 from inference.photo_files import read_photograph
 
 ADVICE = {
@@ -96,6 +97,9 @@ def test_a_still_gif_becomes_a_png_and_an_animation_is_refused(small_weights, id
     grey.save(tmp_path / "in" / "still.gif")
     grey.save(tmp_path / "in" / "moving.gif", save_all=True, append_images=[flipped])
     result = restore(identity_weights, f"{tmp_path}/{given}", tmp_path / "out", "--compare")
+    assert (
+        abs(read_image(tmp_path / "in" / "moving.gif").astype(int) - PHOTO[..., 1, None]).max() <= 1
+    )  # the first frame
     moving = [f"error: {tmp_path}/in/moving.gif: a GIF animation of 2 frames; convert it to .mp4"]
     refused = [] if "still" in given else moving
     assert [line[: len(moving[0])] for line in result.stderr.splitlines()] == refused

@@ -27,7 +27,6 @@ REFUSED = {
     "bufr": b"BUFR" + bytes(500),
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
     "pdf": b"%PDF-1.7\n" + bytes(500),
-    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500),
     "radiance": b"#?RADIANCE\n\n-Y 1 +X 1\n" + bytes(500),
     "openexr": b"v/1\1" + bytes(500),
     "float map": b"PF\n4 3\n-1.0\n" + bytes(144),
