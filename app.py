@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument(
         "--weights",
         type=Path,
+        existing=True,
         nargs="+",
         help="weights files, or folders to search for them (default: those of this project)",
     )

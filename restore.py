@@ -107,7 +107,9 @@ def parse_args() -> Namespace:
     usage = "python restore.py {--task NAME | --weights FILE} --input FILE|DIR|PATTERN ... --output DIR [options]"
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
     parser.add_argument("--task", type=str, help=f"restore with the weights of this project for {', '.join(TASKS)}")
-    parser.add_argument("--weights", type=Path, help="other weights: trained here or released by the authors")
+    parser.add_argument(
+        "--weights", type=Path, existing=True, help="other weights: trained here or released by the authors"
+    )
     parser.add_argument("--input", type=str, nargs="+", required=True, help="images, videos, folders, glob patterns")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results in OUTPUT")

@@ -256,7 +256,7 @@ def parse_args() -> Namespace:
     if not folders_only:
         parser.add_config()
     weights = "checkpoint of this project, released weights, or a task, for the weights that come with this project"
-    parser.add_argument("--weights", type=Path, help=weights)
+    parser.add_argument("--weights", type=Path, existing=True, help=weights)
     parser.add_argument("--restored", type=Path, help="images that any method restored, in place of --weights")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     inputs = "degraded images, instead of --config; with --restored, --target alone suffices"

@@ -89,7 +89,9 @@ METHODS = {
 @torch.inference_mode()
 def main() -> None:
     parser = ScriptParser(usage="python -m benchmarks.large_images --weights FILE", description=__doc__.split("\n")[0])
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of this project, or released weights")
+    parser.add_argument(
+        "--weights", type=Path, existing=True, required=True, help="checkpoint of this project, or released weights"
+    )
     model = load_model(parser.parse().weights)
     print("photograph  method                  PSNR (dB)  maximum difference  seconds")
     for name in PHOTOGRAPHS:

@@ -78,7 +78,9 @@ def main() -> None:
     parser = ScriptParser(
         usage="python -m benchmarks.restoring --weights FILE [options]", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--weights", type=Path, required=True, help="checkpoint of this project, or released weights")
+    parser.add_argument(
+        "--weights", type=Path, existing=True, required=True, help="checkpoint of this project, or released weights"
+    )
     parser.add_argument("--images", type=number_type(int, 2, 10**5), default=200, help="number of photographs")
     parser.add_argument("--width", type=number_type(int, 16, 2**14), default=640, help="of a photograph, in pixels")
     parser.add_argument("--height", type=number_type(int, 16, 2**14), default=480, help="of a photograph, in pixels")

@@ -109,7 +109,7 @@ def main() -> int:
     about, _, details = __doc__.split("\n\n")
     parser = ScriptParser(prog="python -m inference.export", description=f"{about} {details}")
     parser.add_argument(
-        "--weights", type=Path, required=True, help="checkpoint trained here or released by the authors"
+        "--weights", type=Path, existing=True, required=True, help="checkpoint trained here or released by the authors"
     )
     parser.add_argument("--format", type=Literal["onnx", "exported-program"], required=True, help="format to write")
     parser.add_argument("--output", type=Path, help="file to write (default: WEIGHTS with the format's suffix)")

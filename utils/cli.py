@@ -36,10 +36,15 @@ class ScriptParser(ArgumentParser):
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
         self.files: list[str] = []
         self.paths: set[str] = set()  # options whose values become paths
+        self.existing: set[str] = set()  # those whose paths must exist
         self.has_config = False
 
-    def add_argument(self, *names, **options) -> Action:
-        """Add an option; a path is taken as it is typed, not as YAML, in which ``~`` is null and ``12:30`` 750."""
+    def add_argument(self, *names, existing: bool = False, **options) -> Action:
+        """Add an option; a path is taken as it is typed, not as YAML, in which ``~`` is null and ``12:30`` 750.
+
+        Args:
+            existing: refuse a path of which there is no file, by the name of the option.
+        """
         is_path = options.get("type") is Path
         if is_path:
             options["type"] = str
@@ -48,6 +53,8 @@ class ScriptParser(ArgumentParser):
         action = super().add_argument(*names, **options)
         if is_path:
             self.paths.add(action.dest)
+        if existing:
+            self.existing.add(action.dest)
         return action
 
     def add_config(self) -> None:
@@ -78,14 +85,26 @@ class ScriptParser(ArgumentParser):
             raise
         except Exception as error:  # jsonargparse raises all kinds of errors for unexpected types
             where = " or ".join([*self.files, "the command line"])
-            raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys)") from None
+            raise InputError(f"{_one_line(error)} (in {where}; --help lists the keys){self._hint()}") from None
         for name in self.paths:
             values = args[name] if isinstance(args[name], list) else [args[name]]
             if "" in values:
                 raise InputError(f"--{name.replace('_', '-')}: expected a path, not an empty text")
             paths = [None if value is None else expand_home(value) for value in values]
+            missing = [path for path in paths if path is not None and not os.path.lexists(path)]
+            if name in self.existing and missing:
+                raise InputError(f"--{name} {missing[0]}: no such {name} file")
             args[name] = paths if isinstance(args[name], list) else paths[0]
         return args
+
+    def _hint(self) -> str:
+        """What to type for the first argument that looks like an option but is the name of a file, if there is one."""
+        options = self._option_string_actions
+        for argument in sys.argv[1:]:
+            is_file = os.path.lexists(argument) or (argument[1:2] != "-" and os.path.splitext(argument)[1])
+            if argument.startswith("-") and argument.split("=")[0] not in options and is_file:
+                return f"; a name that begins with a dash: ./{argument}"
+        return ""
 
 
 class ConfigFile(ActionConfigFile):

@@ -121,3 +121,24 @@ def test_an_empty_path_is_not_the_current_folder(reside, small_weights, tmp_path
     given = {"--weights": small_weights, "--input": reside / "test" / "gt", "--output": tmp_path / "out"} | {option: ""}
     assert_refused(run_script("restore.py", *(f"{name}={value}" for name, value in given.items())), option, "empty")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", ["restore.py", "test.py", "app.py", "-m inference.export"])
+def test_weights_that_do_not_exist_are_named_with_their_option(tmp_path, script):
+    path = tmp_path / "\x1b[31mred.pt"
+    source = {
+        "restore.py": ["--input", tmp_path, "--output", tmp_path / "out"],
+        "test.py": ["--input", tmp_path, "--target", tmp_path, "--output", tmp_path / "out"],
+        "-m inference.export": ["--format=onnx", "--output", tmp_path / "out"],
+    }.get(script, [])
+    result = run_script(script, "--weights", path, *source)
+    assert_refused(result, f"error: --weights {tmp_path}/\\x1b[31mred.pt: no such weights file")
+
+
+@pytest.mark.parametrize("given", [["--input", "-x.png"], ["--input", "a.png", "-x.png"], ["-x.png"]])
+def test_a_name_with_a_leading_dash_gets_a_hint(small_weights, tmp_path, given):
+    result = run_script("restore.py", "--weights", small_weights, "--output", tmp_path / "out", *given)
+    assert_refused(result, "./-x.png")
+    result = run_script("restore.py", "--weights", small_weights, "--output", tmp_path / "out", "--inpt", "a.png")
+    assert_refused(result, "inpt")
+    assert "dash" not in result.stderr
