@@ -356,7 +356,8 @@ class TiledForward:
         return scales
 
     def _attended(self, attention: LocalAttentionModule, y: StoredFeatures) -> Features:
-        mean = self._moments(y.kept())[0].float()
+        pixels = y.height * y.width
+        mean = (self._moments(y.kept())[0] * pixels).float() / pixels  # overflows where the sum over a whole image does
         if attention.mean_window is None:
             return local(lambda y: attention(y, mean, mean), 1, y.channels, y)
         low = y.window_means(attention.mean_window)

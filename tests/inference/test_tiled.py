@@ -92,3 +92,17 @@ def test_stored_features_are_freed_without_the_garbage_collector():
         assert not [item for item in gc.get_objects() if type(item) is StoredFeatures]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("layers, factor, summand", [("embed", 1e37, 0), ("down", 1e19, 0), (".bias", 1, 1e34)])
+@pytest.mark.parametrize("options", [{}, {"mean_window": 0.4}])
+def test_tiles_overflow_where_the_whole_image_does(layers, factor, summand, options):
+    torch.manual_seed(0)
+    model = awake(IRNeXt(num_blocks=1, channels=8, **options))
+    image = photo_tensor(192, 256)
+    with torch.inference_mode():
+        for name, parameter in model.named_parameters():
+            if f"{layers}." in name or name.endswith(layers):
+                parameter.mul_(factor).add_(summand)
+        finite = [bool(outputs.isfinite().all()) for outputs in (model(image)[-1], TiledForward(model, tile=64)(image))]
+    assert finite[0] == finite[1]
