@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageFile
 
-from data.decoding import heif, png, tiff
+from data.decoding import heif, jpeg, png, tiff
 from data.decoding.deep_tiff import decode_tiff
 from data.decoding.orientation import upright
 from data.decoding.others import opened
@@ -52,7 +52,7 @@ def decode(content: bytes, structure: Structure, accept_truncated: bool = False)
         raise Unreadable(TRUNCATED)
     with captured_messages() as messages, no_warnings():
         pixels = _incomplete(content, structure) if structure.truncated else _decoded(content, structure)
-    if structure.format == "JPEG":
+    if structure.format in ("JPEG", "TIFF"):
         _judge(messages, pixels, accept_truncated)
     pixels.colour = upright(pixels.colour, structure.orientation)
     pixels.alpha = upright(pixels.alpha, structure.orientation)
@@ -102,6 +102,7 @@ def _decoded(content: bytes, structure: Structure) -> Pixels:
             flags = cv2.IMREAD_COLOR_RGB if structure.mode == "RGB" else cv2.IMREAD_GRAYSCALE
             return Pixels(_opencv(content, flags | cv2.IMREAD_ANYDEPTH))
         case "TIFF":
+            _decode_jpeg_streams(content, structure)
             return _pillow(tiff.upright(content, structure), structure)
     if structure.bits > 8:
         raise Unreadable(f"{structure.bits} bits per channel in this format are not supported: save it as PNG or TIFF")
@@ -143,6 +144,20 @@ def _png(content: bytes, structure: Structure) -> Pixels:
         is_key = (colour.reshape(*colour.shape[:2], -1) == values).all(-1)
         pixels.alpha = np.where(is_key, 0, full).astype(colour.dtype)
     return pixels
+
+
+def _decode_jpeg_streams(content: bytes, structure: Structure) -> None:
+    """Let libjpeg report what it has to fill in a TIFF compressed as JPEG; libtiff would not say so."""
+    left = 4 * structure.width * structure.height + 2**22  # pixels, for planes, and tiles that a small image overlaps
+    for stream in tiff.jpeg_streams(content, structure):
+        try:
+            part = jpeg.parse(stream)
+        except Unreadable:  # libtiff reports it
+            continue
+        left -= part.width * part.height
+        if left < 0:
+            return
+        cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_GRAYSCALE)
 
 
 def _netpbm(content: bytes, structure: Structure) -> Pixels:

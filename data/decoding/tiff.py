@@ -1,7 +1,7 @@
 """The first directory of a TIFF file (TIFF 6.0, section 2; BigTIFF), and whether its pixels are all there."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 from data.decoding.orientation import orientation_of, upright_xmp
@@ -19,6 +19,7 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}  # types: BYTE, SHORT, LONG
 BIG_ENDIAN_BIG = b"MM\0+"
 MAX_ENTRIES, MAX_PAGES, MAX_SAMPLES = 4096, 100, 8
 
+JPEG, START, END = 7, b"\xff\xd8", b"\xff\xd9"  # compression, and markers
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 MODES = {MIN_IS_WHITE: "L", MIN_IS_BLACK: "L", RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "RGB"}
 DEPTHS = ({1}, {2}, {4}, {8}, {16})
@@ -62,6 +63,18 @@ def upright(content: bytes, structure: Structure) -> bytes:
     turned = content.replace(structure.xmp, upright_xmp(structure.xmp)) if structure.xmp else content
     at, value = structure.parts["tags"].get("upright", (0, b""))
     return turned[:at] + value + turned[at + len(value) :]
+
+
+def jpeg_streams(content: bytes, structure: Structure) -> Iterator[bytes]:
+    """The strips or tiles of a TIFF compressed as JPEG, each as a JPEG file; nothing for other compressions."""
+    tags = structure.parts["tags"]
+    if tags[COMPRESSION][0] != JPEG:
+        return
+    tables = bytes(tags.get(JPEG_TABLES, ()))[2:-2]  # without the markers of start and end
+    tiled = TILE_OFFSETS in tags
+    places = tags[TILE_OFFSETS if tiled else OFFSETS], tags.get(TILE_COUNTS if tiled else COUNTS, ())
+    for offset, length in zip(*places, strict=False):
+        yield START + tables + content[offset + len(START) : offset + length] + END  # which some programs leave out
 
 
 def _directory(content: Content, position: int, order: str, big: bool) -> tuple[dict, int]:

@@ -6,12 +6,14 @@ import time
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import errors_of, run_script
 from image_bytes import chunk, encoded, exif_of, png, segment, tiff, with_segments
 from zoo import DEEP, RGB, SMOOTH, ZOO
 
+from data.decoding.reading import structure_of
 from data.images import image_header, read_image
 from inference.photo_files import photograph_size, read_photograph
 from utils.errors import InputError
@@ -194,3 +196,27 @@ def parts_of(content: bytes) -> list[bytes]:
             found.append(content[position + 8 : position + 8 + length])
         position += 12 + length
     return found
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("damage", ["zeros", "another end", "noise"])
+def test_a_tiff_whose_jpeg_strips_are_incomplete_is_refused(tmp_path, mode, damage):
+    """libtiff fills them with grey, and says nothing."""
+    whole = encoded(cv2.resize(SMOOTH, (300, 400)), "TIFF", mode, compression="jpeg")
+    path = tmp_path / "a.tif"
+    path.write_bytes(whole)
+    expected = read_image(path)
+    tags = structure_of(whole).parts["tags"]
+    start = tags[273][-1]  # of the last strip
+    end = start + tags[279][-1] - 2
+    middle = (start + end) // 2
+    damaged = {
+        "zeros": whole[:middle] + bytes(end - middle) + whole[end:],
+        "another end": whole[:middle] + b"\xff\xd9" + whole[middle + 2 :],
+        "noise": whole[:middle] + random.Random(0).randbytes(end - middle) + whole[end:],
+    }[damage]
+    path.write_bytes(damaged)
+    refused(path, "the image is damaged", (read_image, read_photograph))
+    assert "is filled" in read_photograph(path, accept_truncated=True).notes[0]
+    path.write_bytes(whole[:end] + b"\0\0" + whole[end + 2 :])  # some programs leave out the end
+    assert (read_image(path) == expected).all()
