@@ -108,7 +108,11 @@ def parse_args() -> Namespace:
     parser = ScriptParser(usage=usage, description=f"{about} {details}")
     parser.add_argument("--task", type=str, help=f"restore with the weights of this project for {', '.join(TASKS)}")
     parser.add_argument(
-        "--weights", type=Path, existing=True, help="other weights: trained here or released by the authors"
+        "--weights",
+        type=Path,
+        existing=True,
+        known=TASKS,
+        help="other weights: trained here or released by the authors",
     )
     parser.add_argument("--input", type=str, nargs="+", required=True, help="images, videos, folders, glob patterns")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")

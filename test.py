@@ -52,7 +52,7 @@ from evaluation.scoring import (
 )
 from evaluation.sheets import labelled_sheet, scored_row
 from evaluation.tables import write_tables
-from inference.shipped import weights_file
+from inference.shipped import TASKS, weights_file
 from models import load_model
 from utils.cli import ScriptParser, config_of
 from utils.compiling import compiled_for_common_sizes
@@ -256,7 +256,7 @@ def parse_args() -> Namespace:
     if not folders_only:
         parser.add_config()
     weights = "checkpoint of this project, released weights, or a task, for the weights that come with this project"
-    parser.add_argument("--weights", type=Path, existing=True, help=weights)
+    parser.add_argument("--weights", type=Path, existing=True, known=TASKS, help=weights)
     parser.add_argument("--restored", type=Path, help="images that any method restored, in place of --weights")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     inputs = "degraded images, instead of --config; with --restored, --target alone suffices"

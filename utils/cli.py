@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from argparse import Action, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,15 @@ class ScriptParser(ArgumentParser):
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
         self.files: list[str] = []
         self.paths: set[str] = set()  # options whose values become paths
-        self.existing: set[str] = set()  # those whose paths must exist
+        self.existing: dict[str, Collection[str]] = {}  # those whose paths must exist, and names that are no paths
         self.has_config = False
 
-    def add_argument(self, *names, existing: bool = False, **options) -> Action:
+    def add_argument(self, *names, existing: bool = False, known: Collection[str] = (), **options) -> Action:
         """Add an option; a path is taken as it is typed, not as YAML, in which ``~`` is null and ``12:30`` 750.
 
         Args:
             existing: refuse a path of which there is no file, by the name of the option.
+            known: values that may be given in place of such a path.
         """
         is_path = options.get("type") is Path
         if is_path:
@@ -54,7 +55,7 @@ class ScriptParser(ArgumentParser):
         if is_path:
             self.paths.add(action.dest)
         if existing:
-            self.existing.add(action.dest)
+            self.existing[action.dest] = known
         return action
 
     def add_config(self) -> None:
@@ -91,7 +92,8 @@ class ScriptParser(ArgumentParser):
             if "" in values:
                 raise InputError(f"--{name.replace('_', '-')}: expected a path, not an empty text")
             paths = [None if value is None else expand_home(value) for value in values]
-            missing = [path for path in paths if path is not None and not os.path.lexists(path)]
+            known = {None, *map(Path, self.existing.get(name, ()))}
+            missing = [path for path in paths if path not in known and not os.path.lexists(path)]
             if name in self.existing and missing:
                 raise InputError(f"--{name} {missing[0]}: no such {name} file")
             args[name] = paths if isinstance(args[name], list) else paths[0]
