@@ -96,7 +96,7 @@ def test_an_incomplete_checkout_says_which_file_is_missing(checkout, photograph,
         (["--task=dehaze"], ["unknown task 'dehaze'", *TASKS]),
         (["--task="], ["unknown task ''", *TASKS]),
         ([], ["--task", "--weights", "neither", *TASKS]),
-        (["--task=dehazing", "--weights=best.pt"], ["--task", "--weights", "both", *TASKS]),
+        (["--task=dehazing", f"--weights={__file__}"], ["--task", "--weights", "both", *TASKS]),
     ],
 )
 def test_one_of_a_task_and_a_file_is_expected(photograph, tmp_path, given, mentions):
