@@ -45,7 +45,7 @@ def main() -> int:
     args = parse_args()
     found = find_jobs(args.input, args.output, videos=SUFFIXES)
     if args.compare:
-        check_comparisons(found.jobs)
+        check_comparisons(found.jobs, args.output)
     with claimed(args.output, "restore.py", [args.output / NAME]), own_stderr():
         return restore(args, found)
 

@@ -102,15 +102,16 @@ def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> Fou
     return Found(list(jobs.values()), list(unread), list(others))
 
 
-def check_comparisons(jobs: list[Job]) -> None:
-    """Refuse comparisons that would overwrite a result or an input.
+def check_comparisons(jobs: list[Job], output: Path) -> None:
+    """Refuse comparisons that would overwrite a result or an input, or lie outside the folder ``output``.
 
     Raises:
-        InputError: an input is called like the comparison of another.
+        InputError: an input is called like the comparison of another, or a comparison is a link out of ``output``.
     """
     inputs = {same_name(os.path.realpath(job.input)): job.input for job in jobs}
     results = {same_name(os.path.realpath(job.output)): job.input for job in jobs}
     for job in jobs:
+        check_inside(job.comparison, output)
         path = same_name(os.path.realpath(job.comparison))
         if other := results.get(path, inputs.get(path)):
             raise InputError(f"{other}: the comparison of {job.input} has this name too; rename it, or omit --compare")

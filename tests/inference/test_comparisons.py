@@ -94,3 +94,13 @@ def test_a_comparison_does_not_overwrite_an_input(photos, small_weights):
     before = content(photos)
     assert_refused(restore(photos, small_weights, "--compare"), link, "rename it, or omit --compare")
     assert content(photos) == before
+
+
+def test_a_comparison_that_is_a_link_out_of_the_output_folder_is_refused(photos, small_weights):
+    (photos / "mine.txt").write_text("mine")
+    (photos / "out" / "sub").mkdir(parents=True)
+    link = photos / "out" / "sub" / "a.png.compare.png"
+    link.symlink_to(photos / "mine.txt")
+    assert_refused(restore(photos, small_weights, "--compare"), f"{link}: a symbolic link")
+    assert link.is_symlink()
+    assert restore(photos, small_weights).returncode == 0  # without comparisons, it does not matter
