@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_loader, set_parsing_settings
 
 from utils.config import Config, PublishedScore, SubsetConfig, TestSetConfig
-from utils.errors import InputError
+from utils.errors import InputError, shortened
 from utils.text_files import expand_home, read_text
 from utils.yaml_text import CLASS_KEYS, describe, load_yaml
 
@@ -218,4 +218,43 @@ def _one_line(error: Exception) -> str:
     if denied := re.search(r"Importing '([^']*)' is not allowed", text):
         return f"{denied[1]!r} is not a plain value"
     text = re.sub(r"Problem with given class_path '[^']*': ", "", text)
-    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r" Subclass types expect one of:.*?\(implicit class_path\)", "", text)
+    text = text.replace("Expected a dot import path string:", "Expected a dict. Got value:")
+    wrong = re.fullmatch(r'((?:Parser key "[\w.]+": )+)(.*?) (?:Got|Given) value: (.*)', text)
+    if wrong is None:
+        return text
+    keys, expected, value = wrong.groups()
+    union = re.search(r"Subtypes: \[(.*?)\] Errors:", expected)
+    return f"{_key_of(keys)}: expected {_in_words(union[1] if union else expected)}, not {shortened(value)}"
+
+
+def _key_of(text: str) -> str:
+    """The dotted key of jsonargparse's message."""
+    return ".".join(re.findall(r'"([\w.]+)"', text))
+
+
+# jsonargparse's names of types.
+WORDS = {
+    r"Not a valid subclass of \w+.*|\b\w+(?:Config|Score)\b": "a section",
+    r"\btuple\[int, int\]|\btuple with 2 elements": "two whole numbers",
+    r"\bNoneType\b": "null",
+    r"\b(?:tuple|list)\b(?:\[[^]]*\])?": "a list",
+    r"\bdict\b(?:\[[^]]*\])?": "a section",
+    r"\bint\b": "a whole number",
+    r"\bfloat\b": "a number",
+    r"\bbool\b": "true or false",
+    r"\bstr\b": "a text",
+}
+
+
+def _in_words(types: str) -> str:
+    """What jsonargparse expected, in words; a choice lists what there is."""
+    text = re.sub(r"^Expected an? |\.$", "", types)
+    choices = re.findall(r"Literal\[(.*?)\]", text)
+    text = re.sub(r"(?:typing\.)?Literal\[.*?\]", "CHOICE", text)
+    for pattern, words in WORDS.items():
+        text = re.sub(pattern, words, text)
+    for choice in choices:
+        text = text.replace("CHOICE", f"one of {choice}".replace("'", ""), 1)
+    return text.replace(", null", " or null").replace("a whole number, two", "a whole number or two")

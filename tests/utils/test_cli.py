@@ -64,6 +64,26 @@ def changed_configs(draw):
     return config
 
 
+WRONG = {
+    "--data.crop_size=text": "data.crop_size: expected a whole number or two whole numbers, not text",
+    "--train.lr=[1,2]": "train.lr: expected a number, not [1, 2]",
+    "--train.ema_decay=x": "train.ema_decay: expected a number or null, not x",
+    "--train.precision=fp8": "train.precision: expected one of float32, bf16, fp16, not fp8",
+    "--data.train.degrade=x": "data.train.degrade: expected one of haze, rain, snow, motion_blur, defocus or null, not ",
+    "--model.local_attention=3": "model.local_attention: expected true or false, not 3",
+    "--model.pool_sizes=text": "model.pool_sizes: expected a list, not text",
+    "--data.test={a: 1}": "data.test: expected a section, not 1",
+    "--data.test.a=1": "data.test: expected a section, not 1",
+    "--data.test.a.protocol=x": "data.test.protocol: expected one of rgb, y, y_float, dehazing, defocus, realblur, not ",
+    "--data.test.a.published=[5]": "data.test.published: expected a section or null, not [5]",
+}
+
+
+@pytest.mark.parametrize("option", WRONG)
+def test_a_value_of_another_type_is_told_in_words(option):
+    assert str(parsed(ITS, option)).startswith(WRONG[option])
+
+
 @few
 @given(changed_configs())
 def test_configurations_with_any_values(tmp_path, config):
