@@ -69,12 +69,12 @@ WRONG = {
     "--train.lr=[1,2]": "train.lr: expected a number, not [1, 2]",
     "--train.ema_decay=x": "train.ema_decay: expected a number or null, not x",
     "--train.precision=fp8": "train.precision: expected one of float32, bf16, fp16, not fp8",
-    "--data.train.degrade=x": "data.train.degrade: expected one of haze, rain, snow, motion_blur, defocus or null, not ",
+    "--data.train.degrade=x": "data.train.degrade: expected one of haze, rain, snow, motion_blur, defocus or null",
     "--model.local_attention=3": "model.local_attention: expected true or false, not 3",
     "--model.pool_sizes=text": "model.pool_sizes: expected a list, not text",
     "--data.test={a: 1}": "data.test: expected a section, not 1",
     "--data.test.a=1": "data.test: expected a section, not 1",
-    "--data.test.a.protocol=x": "data.test.protocol: expected one of rgb, y, y_float, dehazing, defocus, realblur, not ",
+    "--data.test.a.protocol=x": "data.test.protocol: expected one of rgb, y, y_float, dehazing, defocus, realblur",
     "--data.test.a.published=[5]": "data.test.published: expected a section or null, not [5]",
 }
 
