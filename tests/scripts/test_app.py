@@ -23,6 +23,7 @@ from PIL import Image
 
 from app import find_weights
 from inference import Restorer
+from inference.shipped import TASKS
 from utils.errors import InputError
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -35,17 +36,18 @@ FLAGS = (
 
 
 @pytest.fixture
-def pages(small_weights, tmp_path):
+def pages(tmp_path):
     """Starts pages with a common folder for temporary files; returns the process and the address of each."""
     pytest.importorskip("gradio", reason="pip install -r requirements-extra.txt")
     (tmp_path / "temporary").mkdir()
     with contextlib.ExitStack() as stack:
 
-        def start() -> tuple[subprocess.Popen, str]:
+        def start(*options: object) -> tuple[subprocess.Popen, str]:
+            """With no options, the weights of the project are offered."""
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
-            command = command_of("app.py", "--weights", small_weights, "--port", port)
+            command = command_of("app.py", "--port", port, *options)
             command["env"] |= {"TMPDIR": str(tmp_path / "temporary")}
             process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             stack.enter_context(process)
@@ -59,9 +61,9 @@ def pages(small_weights, tmp_path):
 
 
 @pytest.fixture
-def page_address(pages):
+def page_address(pages, small_weights):
     """The page's address while it runs."""
-    return pages()[1]
+    return pages("--weights", small_weights)[1]
 
 
 def status_of(url: str, data: bytes | None = None, **headers: str) -> int:
@@ -91,7 +93,7 @@ WRONG_CALLS = [
 
 @pytest.mark.extra
 def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(pages, small_weights, tmp_path):
-    process, address = pages()
+    process, address = pages("--weights", small_weights)
     port = address.split(":")[-1]
     for path in ("", "/config", "/gradio_api/info", "/gradio_api/upload", "/gradio_api/file=/etc/passwd", "/theme.css"):
         for headers in ({"Host": f"evil.com:{port}"}, {"Origin": "http://evil.com"}, {"Sec_Fetch_Site": "cross-site"}):
@@ -112,10 +114,10 @@ def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(
 
 
 @pytest.mark.extra
-def test_uploads_are_private_and_removed_at_the_end_or_at_the_next_start(pages, tmp_path):
+def test_uploads_are_private_and_removed_at_the_end_or_at_the_next_start(pages, small_weights, tmp_path):
     temporary = tmp_path / "temporary"
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-        process, address = pages()
+        process, address = pages("--weights", small_weights)
         upload(address)
         (folder,) = temporary.iterdir()  # that of a killed page before it is gone
         files = list(folder.rglob("*"))
@@ -171,6 +173,15 @@ def test_an_image_is_dropped_compared_and_downloaded(page_address, small_weights
         assert image.info["icc_profile"] == PROFILE
         expected = Restorer(small_weights, "cpu").restore(PHOTO).astype(int)
         assert np.abs(np.asarray(image) - expected).max() <= 1
+
+
+@pytest.mark.extra
+def test_the_page_offers_a_network_for_each_task(pages):
+    _, address = pages()
+    with urllib.request.urlopen(f"{address}/config") as answer:
+        components = json.load(answer)["components"]
+    (choices,) = [part["props"]["choices"] for part in components if part["type"] == "dropdown"]
+    assert [value for _, value in choices] == list(TASKS)
 
 
 def test_only_weights_that_load_are_offered(small_weights, tmp_path, capsys):
