@@ -81,6 +81,17 @@ def test_a_task_is_restored_by_name(task, photographs, tmp_path):
     assert mean_psnr(restored, photographs) > mean_psnr(inputs, photographs) + 0.1
 
 
+def test_a_task_is_scored_by_name(photographs, tmp_path):
+    for folder, images in (("in", degraded(photographs, "desnowing")), ("gt", photographs)):
+        for index, image in enumerate(images):
+            write_image(tmp_path / folder / f"{index}.png", np.uint8(image * 255 + 0.5))
+    folders = ["--input", tmp_path / "in", "--target", tmp_path / "gt", "--output", tmp_path / "out"]
+    result = run_script("test.py", "--weights", "desnowing", *folders)
+    assert (result.returncode, result.stderr) == (0, "")
+    (scored,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["sets"].values()
+    assert scored["gain"]["psnr"] > 1
+
+
 @each_task
 def test_no_other_network_restores_it_as_well(task, photographs):
     inputs = degraded(photographs, task)
