@@ -106,7 +106,7 @@ def test_a_broken_or_smaller_image_has_no_score_and_the_rest_is_scored(scored, t
     ("options", "mention"),
     [
         ([], "pass either --weights FILE"),
-        (["--restored", "theirs", "--weights", "best.pt"], "pass either --weights FILE"),
+        (["--restored", "theirs", "--weights", __file__], "pass either --weights FILE"),
         (["--restored", "theirs", "--compile"], "no network runs"),
         (["--restored", "theirs", "--precision=bf16"], "no network runs"),
         (["--restored", "nowhere"], "nowhere: no such folder"),
