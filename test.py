@@ -204,16 +204,16 @@ def score(
             if saved_files and isinstance(result, Score):
                 input, restored, target = (to_8bit(image[0]) for image in images)
                 write_image(saved_files[name, result.name], restored)
-                row = scored_row(result.name, (input, result.input), (restored, result.restored), target)
+                shown = (result, input, restored, target)
                 if len(own) % compared_every == 0:
-                    sheets["comparison.png"].append(row[:-1])
+                    sheets["comparison.png"].append(scored_row(*shown)[:-1])
                 if sets.has_inputs:
-                    worst.append((result.restored["psnr"] - result.input["psnr"], row))
+                    worst.append((result.restored["psnr"] - result.input["psnr"], shown))
                     worst = nsmallest(SHOWN_PER_SET, worst, key=itemgetter(0))
             own.append(result)
         results[name] = group.gather(own)
         worst = nsmallest(SHOWN_PER_SET, chain.from_iterable(group.gather([worst])), key=itemgetter(0))
-        sheets["worst.png"] += [row for _, row in worst]
+        sheets["worst.png"] += [scored_row(*shown) for _, shown in worst]
         if group.is_main:
             if has_score(results[name]):  # otherwise, report says so in one line
                 report_failures(scored_and_failed(results[name])[1])

@@ -20,10 +20,11 @@ from skimage.metrics import peak_signal_noise_ratio
 from skimage.restoration import richardson_lucy
 from torch import Tensor
 
-from data.datasets import Sample
+from data.datasets import Sample, collate
 from data.synthetic.degradations import disc, to_linear, to_srgb
-from evaluation.metrics import PROTOCOLS
-from evaluation.scoring import Score, Stopwatch
+from evaluation import scoring
+from evaluation.scoring import Failure, Score, score_images
+from utils.errors import InputError
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
@@ -132,18 +133,23 @@ METHODS = {
 }
 
 
-def score_classical(restore: Restore, samples: Iterable[Sample], protocol: str) -> Iterator[Score]:
-    """Restore and score samples with a classical method, as ``evaluation.scoring.score_images`` does with a network."""
-    for sample in samples:
-        image = as_array(sample["input"])
-        watch = Stopwatch(torch.device("cpu"))
-        restored = restore(image)
-        watch.stop()
-        sides = [
-            {metric: float(value) for metric, value in PROTOCOLS[protocol](side[None], sample["target"][None]).items()}
-            for side in (sample["input"], as_tensor(restored))
-        ]
-        yield Score(sample["name"], *sides, watch.seconds())
+def classical_method(restore: Restore) -> scoring.Method:
+    """A classical method as ``evaluation.scoring.score_images`` takes it."""
+    return lambda name, input: as_tensor(restore(as_array(input[0])))[None]
+
+
+def scores_of(
+    method: scoring.Method, device: torch.device, samples: Iterable[Sample], protocol: str
+) -> Iterator[Score]:
+    """``evaluation.scoring.score_images`` of single samples, each of which must have a score.
+
+    Raises:
+        InputError: an image cannot be read or restored, or the restored image is not finite.
+    """
+    for result, *_ in score_images(method, (collate([sample]) for sample in samples), protocol, device):
+        if isinstance(result, Failure):
+            raise InputError(result.problem)
+        yield result
 
 
 def as_array(image: Tensor) -> np.ndarray:

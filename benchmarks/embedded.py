@@ -27,9 +27,10 @@ from statistics import mean
 
 import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from benchmarks.classical import METHODS, Restore, as_array, as_tensor, score_classical
+from benchmarks.classical import METHODS, Restore, as_array, as_tensor, classical_method, scores_of
 from data.datasets import PairedImages, centre_crop, to_8bit
 from data.sets import pairs_of_set
 from data.synthetic.benchmark import TASKS, write_benchmark
@@ -178,7 +179,7 @@ def score_by_set(classical: Restore, config: Config, root: Path) -> list[dict[st
     means = []
     for name, test in config.data.test.items():
         samples = tqdm(PairedImages(pairs_of_set(root, test)), f"classical, {name}", leave=False, disable=None)
-        scores = list(score_classical(classical, samples, test.protocol))
+        scores = list(scores_of(classical_method(classical), torch.device("cpu"), samples, test.protocol))
         means.append({key: mean(score.restored[key] for score in scores) for key in ("psnr", "ssim")})
     return means
 

@@ -15,7 +15,6 @@ from utils.signals import end_on_signals
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
 
-import hashlib
 import json
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,23 +27,23 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.classical import METHODS, Restore, as_array, score_classical
+from benchmarks.classical import METHODS, Restore, as_array, classical_method, scores_of
 from benchmarks.documents import with_tables
 from benchmarks.evidence_report import cost_figure, tables
 from benchmarks.evidence_sets import SETS, EvidenceSet
 from benchmarks.speed import peak_bytes
-from data.datasets import PairedImages, Sample, collate
+from data.datasets import PairedImages, Sample
 from data.layouts import Pair, find_clean, pair_folders
 from data.sets import resolve_folder
 from data.survey import check_pairs
 from evaluation.comparison import bootstrap_interval
 from evaluation.results import write_scores
-from evaluation.scoring import Failure, Score, network_method, score_images
+from evaluation.scoring import Score, network_method
 from inference.whole import restore
 from models import load_model
 from utils.cli import ScriptParser, number_type
 from utils.errors import InputError, printable, run_script
-from utils.files import write_atomically
+from utils.files import sha256_of, write_atomically
 from utils.output import claimed
 from utils.versions import git_commit, versions
 
@@ -217,25 +216,13 @@ def load_networks(folder: Path, tasks: Iterable[str], device: torch.device) -> d
         model = load_model(file).to(device)
         about = {
             "file": file.name,
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "sha256": sha256_of(file),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
         networks[task] = Contestant(
-            OURS, about, partial(score_network, model, device), partial(peak_of_network, model, device)
+            OURS, about, partial(scores_of, network_method(model), device), partial(peak_of_network, model, device)
         )
     return networks
-
-
-def score_network(model: nn.Module, device: torch.device, samples: Iterable[Sample], protocol: str) -> Iterator[Score]:
-    """``evaluation.scoring.score_images`` of single samples.
-
-    Raises:
-        InputError: an image cannot be restored, or the restored image is not finite.
-    """
-    for result, *_ in score_images(network_method(model), (collate([sample]) for sample in samples), protocol, device):
-        if isinstance(result, Failure):
-            raise InputError(result.problem)
-        yield result
 
 
 def peak_of_network(model: nn.Module, device: torch.device, sample: Sample) -> int:
@@ -255,7 +242,12 @@ def classical_methods(name: str, found: Mapping[str, Found]) -> list[Contestant]
         pairs = [(as_array(sample["input"]), as_array(sample["target"])) for sample in samples]
         variants[method.name] = method.fit(pairs)[1]
     return [
-        Contestant(label, parameters, partial(score_classical, run), partial(peak_of_classical, run))
+        Contestant(
+            label,
+            parameters,
+            partial(scores_of, classical_method(run), torch.device("cpu")),
+            partial(peak_of_classical, run),
+        )
         for label, parameters in variants.items()
         for run in [partial(method.restore, **parameters)]
     ]

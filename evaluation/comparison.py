@@ -56,11 +56,11 @@ def compare_scores(
     """
     values = np.asarray(second, float) - np.asarray(first, float)
     better = -values if lower_is_better else values
-    names = sorted(set(scenes))
-    by_scene = [values[[scene == name for scene in scenes]].mean() for name in names]
+    positions = np.unique(scenes, return_inverse=True)[1]
+    by_scene = np.bincount(positions, values) / np.bincount(positions)
     return Difference(
         images=len(values),
-        scenes=len(names),
+        scenes=len(by_scene),
         first=mean(first),
         second=mean(second),
         difference=float(values.mean()),

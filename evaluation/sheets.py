@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from evaluation.scoring import Score
+
 HEIGHT, GAP = 240, 6  # pixels
 CAPTION = 20  # height of a caption, in pixels
 SHOWN = {"psnr": 2, "ssim": 3}  # scores in captions, and their decimals
@@ -31,22 +33,18 @@ def labelled_sheet(rows: list[list[tuple[np.ndarray, str]]]) -> np.ndarray:
 
 
 def scored_row(
-    name: str, input: tuple[np.ndarray, Mapping], restored: tuple[np.ndarray, Mapping], target: np.ndarray
+    score: Score, input: np.ndarray, restored: np.ndarray, target: np.ndarray
 ) -> list[tuple[np.ndarray, str]]:
-    """A row of a ``labelled_sheet``: input, restored, target and the error of restored, with name and scores.
-
-    Args:
-        input, restored: an image, uint8 (h, w, 3), and its scores by metric, which may be empty.
-    """
+    """A row of a ``labelled_sheet`` from images, uint8 (h, w, 3): input, restored, target and the error of restored."""
 
     def scores(values: Mapping[str, float]) -> str:
         return " / ".join(f"{values[metric]:.{decimals}f}" for metric, decimals in SHOWN.items() if metric in values)
 
     return [
-        (input[0], f"{name}: {scores(input[1]) or 'input'}"),
-        (restored[0], f"restored {scores(restored[1])}"),
+        (input, f"{score.name}: {scores(score.input) or 'input'}"),
+        (restored, f"restored {scores(score.restored)}"),
         (target, "target"),
-        (error_map(restored[0], target), f"error x {ERROR_GAIN}"),
+        (error_map(restored, target), f"error x {ERROR_GAIN}"),
     ]
 
 

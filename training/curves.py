@@ -13,7 +13,6 @@ from tensorboard.compat.proto.event_pb2 import Event
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
-from torchvision.utils import make_grid
 
 from utils.config import Config
 from utils.files import write_atomically
@@ -116,6 +115,8 @@ def describe_run(curves: SummaryWriter, config: Config, step: int) -> None:
 
 def add_first_batch(curves: SummaryWriter, batch: Mapping[str, Tensor], step: int) -> None:
     """Show the inputs of a batch above their targets."""
+    from torchvision.utils import make_grid  # here, because its import would double the start of train.py
+
     images = torch.cat([batch["input"], batch["target"]])
     curves.add_image("train/first_batch", make_grid(images, nrow=len(batch["input"])), step)
 
