@@ -4,8 +4,9 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from models import foreign, released
 from models.build import build_model
 from models.foreign import Found
+from models.known import network_of
 from models.schema import FLOATS, check_weights
 from utils.checkpoint_files import save_checkpoint
 from utils.checkpoint_reading import MAX_STRUCTURE, check_regular_file, load_checkpoint
@@ -71,6 +73,7 @@ def read_model(
         with torch.device("meta"):  # takes no memory: the file decides whether there are weights for it
             expected = build_model(**options).state_dict()
     except (TypeError, ValueError) as error:
+        _refuse_known(path, states[-1].weights, states[-1].weights)
         problem = shortened(str(error), 200)
         raise InputError(f"{path}: cannot build the network described by its {MODEL_CONFIG}: {problem}") from None
     weights = _checked(states, expected, path)
@@ -141,6 +144,7 @@ def _derived_options(
 ) -> tuple[Found, Mapping[str, Any]]:
     """The arguments of ``build_model`` for weights that come without them; what is assumed is noted in ``taken``."""
     if not found.is_ours:
+        _refuse_known(path, found.weights, found.weights)
         first = shortened(next(iter(found.weights)))
         raise InputError(
             f"{path}: weights of another network (first parameter: {first}); expected an IRNeXt checkpoint"
@@ -163,12 +167,25 @@ def _checked(states: list[Found], expected: Mapping[str, Tensor], path: str | Pa
             weights = released.rename(found.weights) if released.is_released(found.weights) else found.weights
             if len(weights) < len(found.weights):
                 raise ValueError("two parameters have the same name in this project")
+            if weights.keys() != expected.keys():
+                different = (name for name, ours in zip(found.weights, weights, strict=True) if ours not in expected)
+                _refuse_known(path, found.weights, different)
             checked = check_weights(weights, expected, os.path.getsize(path))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     if found.taken and os.environ.get("RANK", "0") == "0":  # once, not in each process of a group
         print(printable(f"note: {path}: took {', '.join(found.taken)}"), file=sys.stderr)
     return checked
+
+
+def _refuse_known(path: str | Path, names: Iterable[str], different: Iterable[str]) -> None:
+    """Raises InputError if the ``names`` of all parameters are those of a known network that is not built here."""
+    if network := network_of(names):
+        first = ", ".join(shortened(name) for name in islice(different, 3))
+        raise InputError(
+            f"{path}: these are weights of {network}, which this framework does not build (first keys that differ: "
+            f"{first}); expected an IRNeXt checkpoint"
+        )
 
 
 def _released_weights(path: Path, weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
