@@ -9,7 +9,8 @@ validation sets, which are the test sets unless the configuration names others) 
 SIGINT (Ctrl-C) stops the run after the current step, with a checkpoint and exit status 75; a second one stops it at
 once.
 
-Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is the sum over GPUs.
+Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is the sum over GPUs,
+and over the micro-batches of train.accumulate.
 """
 
 from utils.signals import STOPPED, StopSignal, end_on_signals
@@ -33,7 +34,7 @@ from training.step import Update
 from training.validation import validate
 from training.watch import Meter, TimedLoader, record_broken
 from utils.cli import ScriptParser, config_of
-from utils.config import Config
+from utils.config import Config, TrainConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, printable, run_script
 from utils.output import claimed
@@ -48,14 +49,28 @@ def main() -> int:
     if config.train.deterministic:
         use_deterministic_algorithms()
     group = join_group()
-    if config.train.batch_size < group.size:
-        raise InputError(
-            f"train.batch_size: {config.train.batch_size} is less than one image for each of the {group.size} processes"
-        )
+    check_batch(config.train, group)
     with group.by_main(claimed(args.output, "train.py", files_of(args.output))):
         finished = start(args, config, group)
     leave_group()
     return 0 if finished else STOPPED
+
+
+def check_batch(train: TrainConfig, group: Group) -> None:
+    """Check that each process has an image for each of its micro-batches.
+
+    Raises:
+        InputError: the batch is too small.
+    """
+    if train.batch_size < group.size:
+        raise InputError(
+            f"train.batch_size: {train.batch_size} is less than one image for each of the {group.size} processes"
+        )
+    if train.batch_size < group.size * train.accumulate:
+        raise InputError(
+            f"train.accumulate: {train.accumulate} micro-batches in each of the {group.size} processes need a "
+            f"train.batch_size, the whole batch, of at least {group.size * train.accumulate}, not {train.batch_size}"
+        )
 
 
 def start(args: Namespace, config: Config, group: Group) -> bool:
@@ -118,8 +133,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                     problem = record_broken(batch, progress["broken"], config.data.max_broken, group)
                     if problem is not None:
                         give_up(run, group, problem)
-                update = run.step(batch, sampler.weight(progress["samples"]))
-                run.count_step()
+                update = run.update(batch)
                 bar.update()
                 problem = meter.add(update, batch)
                 if problem is not None:

@@ -46,6 +46,17 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         size = self.size(samples)
         return len(self._share(range(size))) * self.processes / size if size >= self.processes else 1.0
 
+    def micro_batches(self, samples: int, accumulate: int) -> int:
+        """In how many parts to compute that batch, if a whole one is computed in ``accumulate``.
+
+        All processes have the same number, because their batch norms exchange statistics in each part. A smaller batch
+        has fewer parts, not smaller ones.
+        """
+        size, processes = self.size(samples), self.processes
+        smallest, largest = (size // processes, -(-size // processes)) if size >= processes else (size, size)
+        part = -(-self.batch_size // (processes * accumulate))
+        return min(accumulate, smallest, -(-largest // part))
+
     def __len__(self) -> int:
         return -(-(self.length - self.samples) // self.batch_size)
 

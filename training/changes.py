@@ -28,6 +28,7 @@ FROM_HERE = {  # may change, takes effect from the current step on and is report
     "data.validation",
     "train.epochs",
     "train.batch_size",
+    "train.accumulate",
     "train.lr",
     "train.min_lr",
     "train.warmup_epochs",

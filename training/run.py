@@ -28,7 +28,7 @@ from training.curves import add_scalars, describe_run, open_curves
 from training.moving_average import MovingAverage
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
-from training.step import TrainingStep
+from training.step import TrainingStep, Update
 from utils.checkpoint_files import kept_checkpoints, save_checkpoint
 from utils.cli import read_yaml
 from utils.compiling import compiled
@@ -118,6 +118,8 @@ class Run:
         self.model.to(device, memory_format=memory_format(device, training=True))
         if init_from is not None:
             load_weights(self.model, init_from)
+        if group.is_main:
+            warn_of_single_images(config, self.model, group)
         self.ema = None
         if train.ema_decay is not None:
             self.ema = MovingAverage(self.model, train.ema_decay)
@@ -182,12 +184,16 @@ class Run:
             self.scheduler.step()
         return changes
 
-    def count_step(self) -> None:
-        """Advance the progress by one step."""
-        progress = self.progress
-        progress["samples"] += self.sampler.size(progress["samples"])
+    def update(self, batch: Mapping[str, Any]) -> Update:
+        """Update the weights with the next batch of the sampler, and advance the progress by one step."""
+        progress, sampler = self.progress, self.sampler
+        done = progress["samples"]
+        parts = sampler.micro_batches(done, self.config.train.accumulate)
+        update = self.step(batch, sampler.weight(done), parts)
+        progress["samples"] += sampler.size(done)
         progress["batch"] += 1
         progress["step"] += 1
+        return update
 
     def total_steps(self) -> int:
         """The steps of the whole run: those done, plus the remaining ones at the current batch size."""
@@ -307,6 +313,20 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualW
         group["lr"] = group["initial_lr"] = train.lr
     cosine = CosineAnnealingLR(optimizer, train.epochs - train.warmup_epochs, train.min_lr)
     return GradualWarmupScheduler(optimizer, 1, train.warmup_epochs, cosine)
+
+
+def warn_of_single_images(config: Config, model: nn.Module, group: Group) -> None:
+    """Warn on stderr if accumulation leaves batch norm one image at a time, whose statistics it cannot learn."""
+    train = config.train
+    has_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    together = group.size if train.sync_batch_norm else 1
+    if train.accumulate > 1 and has_norm and together * train.batch_size < 2 * group.size * train.accumulate:
+        print(
+            f"warning: train.accumulate: with {train.accumulate}, micro-batches have a single image, so batch norm "
+            f"uses its running statistics and does not update them; {train.batch_size // (2 * group.size)} or less "
+            "leaves two images",
+            file=sys.stderr,
+        )
 
 
 def is_started(output: Path) -> bool:

@@ -1,10 +1,12 @@
 """The training step: one update of the weights."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from losses import LossTerms, MultiScaleLoss
 from training.moving_average import MovingAverage
@@ -62,20 +64,33 @@ class TrainingStep:
         self.group = group or Group(0, 1, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
 
-    def __call__(self, batch: Mapping[str, Tensor], weight: float = 1.0) -> Update:
+    def __call__(self, batch: Mapping[str, Tensor], weight: float = 1.0, micro_batches: int = 1) -> Update:
         """Update the weights once.
 
         Args:
             batch: ``input`` and ``target``, float32 (N, 3, H, W) in [0, 1], on any device.
             weight: weight of this process's loss in the mean over all processes.
+            micro_batches: parts of the batch that are computed one after the other, at most N; the same number in all
+                processes. Each part counts by its number of images, so the gradient is that of the whole batch, except
+                that batch norm sees one part at a time.
         """
         self.optimizer.zero_grad()
-        loss = self._accumulate(batch, weight)
-        return self._update(loss)
+        count = len(batch["input"])
+        parts = zip(*(batch[key].tensor_split(micro_batches) for key in ("input", "target")), strict=True)
+        losses = []
+        for number, (input, target) in enumerate(parts, start=1):
+            with contextlib.nullcontext() if number == micro_batches else self._no_exchange():
+                losses.append(self._accumulate(input, target, weight * (len(input) / count)))
+        return self._update(LossTerms(*map(sum, zip(*losses, strict=True))))
 
-    def _accumulate(self, batch: Mapping[str, Tensor], weight: float) -> LossTerms:
-        """Accumulate the gradient of one batch; returns its weighted loss, detached."""
-        input, target = (batch[key].to(self.device, non_blocking=True) for key in ("input", "target"))
+    def _no_exchange(self) -> contextlib.AbstractContextManager:
+        """Processes exchange the sum of their gradients once, in the backward pass of the last micro-batch."""
+        distributed = isinstance(self.network, DistributedDataParallel)
+        return self.network.no_sync() if distributed else contextlib.nullcontext()
+
+    def _accumulate(self, input: Tensor, target: Tensor, weight: float) -> LossTerms:
+        """Accumulate the gradient of one micro-batch; returns its weighted loss, detached."""
+        input, target = (images.to(self.device, non_blocking=True) for images in (input, target))
         with autocast(self.precision, self.device):
             outputs = self.network(input)
         loss = LossTerms(*(term * weight for term in self.criterion(outputs, target)))

@@ -153,7 +153,10 @@ class TrainConfig:
     epochs: int = bounded(1, 10**6, "the longest recipe has 5000")
     """Number of epochs, including warm-up."""
     batch_size: int = bounded(1, 2**16, "the recipes have 2 to 8")
-    """Global batch size: images per step, across all processes."""
+    """Global batch size: images per update of the weights, across all processes and micro-batches."""
+    accumulate: int = bounded(1, 2**16, "each micro-batch has at least one image", default=1)
+    """Gradient accumulation: each process computes its images of an update in this many micro-batches, one after the
+    other, which takes the memory of one. train.batch_size remains the whole batch: 8 with accumulate 4 is 4 times 2."""
     lr: float = bounded(1e-15, 1000, "Adam moves each weight by about this much in a step")
     """Peak learning rate, reached at the end of warm-up."""
     min_lr: float = bounded(0, 1000, "it is at most train.lr", default=1e-6)
@@ -209,6 +212,11 @@ class Config:
         _require(
             train.warmup_epochs < train.epochs,
             f"train.warmup_epochs: {train.warmup_epochs} is not less than train.epochs, {train.epochs}",
+        )
+        _require(
+            train.accumulate <= train.batch_size,
+            f"train.accumulate: {train.accumulate} micro-batches need at least as many images, but train.batch_size, "
+            f"the whole batch, is {train.batch_size}",
         )
 
     def to_yaml(self) -> str:

@@ -1,5 +1,7 @@
 """The order of the samples: per epoch, entered in the middle, shared between processes."""
 
+import math
+
 import numpy as np
 import pytest
 from conftest import assert_same_batches, batches
@@ -59,3 +61,21 @@ def test_every_sample_comes_once_though_processes_or_batch_size_change(processes
         for shares in list(zip(*samplers, strict=True))[:steps]:
             seen += [index for share in shares for _, index in share]
     assert sorted(seen) == list(range(31))
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 4), st.integers(1, 4))
+def test_every_process_has_the_same_number_of_micro_batches_and_none_is_empty_or_larger(
+    length, batch_size, processes, accumulate
+):
+    batch_size = max(batch_size, processes * accumulate)
+    ranks = [EpochSampler(length, batch_size, 3, rank, processes) for rank in range(processes)]
+    most = math.ceil(math.ceil(batch_size / processes) / accumulate)
+    done = 0
+    for shares in zip(*ranks, strict=True):
+        (count,) = {sampler.micro_batches(done, accumulate) for sampler in ranks}
+        done += ranks[0].size(done)
+        sizes = [len(part) for share in shares for part in np.array_split(share, count)]
+        assert 1 <= count <= accumulate
+        assert min(sizes) >= 1
+        if ranks[0].size(done) == batch_size:
+            assert max(sizes) <= most
