@@ -16,33 +16,27 @@ from utils.signals import STOPPED, end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from inference.command_line import parse_args
+    from utils.errors import or_exit
+
+    args = or_exit(parse_args, __doc__)
 
 import sys
-from pathlib import Path
 
 from jsonargparse import Namespace
 
 from data.decoding.quiet import own_stderr
 from inference.folders import Found, Job, check_comparisons, find_jobs
 from inference.manifest import NAME, Manifest, settings_of
-from inference.photo_files import MAX_MEGAPIXELS
 from inference.restorer import Restorer
 from inference.session import Options, Session
-from inference.shipped import TASKS, shipped_weights, weights_file
 from inference.unread import lines_about
 from inference.video_reading import SUFFIXES
-from inference.video_writing import DEFAULT_CRF, LARGEST_CRF
-from inference.whole import SMALLEST_TILE
-from utils.cli import ScriptParser, number_type
-from utils.errors import InputError, listed, printable, run_script
+from utils.errors import listed, printable, run_script
 from utils.output import claimed
-from utils.precision import Precision
-
-MAX_TILE = 2**16  # pixels
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: Namespace) -> int:
     found = find_jobs(args.input, args.output, videos=SUFFIXES)
     if args.compare:
         check_comparisons(found.jobs, args.output)
@@ -102,49 +96,5 @@ def unfinished_jobs(jobs: list[Job], manifest: Manifest, compare: bool) -> list[
     return [job for job in jobs if not job.output.exists() or (compare and not job.comparison.exists())]
 
 
-def parse_args() -> Namespace:
-    about, _, details = __doc__.split("\n\n")
-    usage = "python restore.py {--task NAME | --weights FILE} --input FILE|DIR|PATTERN ... --output DIR [options]"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    parser.add_argument("--task", type=str, help=f"restore with the weights of this project for {', '.join(TASKS)}")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        existing=True,
-        known=TASKS,
-        help="other weights: trained here or released by the authors",
-    )
-    parser.add_argument("--input", type=str, nargs="+", required=True, help="images, videos, folders, glob patterns")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing results in OUTPUT")
-    parser.add_argument("--compare", action="store_true", help="also write NAME.compare.png: input | restored")
-    parser.add_argument(
-        "--accept-truncated", action="store_true", help="restore images that end too early, as far as they go"
-    )
-    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
-    parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic of the network")
-    parser.add_argument(
-        "--tile", type=number_type(int, SMALLEST_TILE, MAX_TILE), help="tile side in pixels (default: by free memory)"
-    )
-    parser.add_argument(
-        "--max-megapixels",
-        type=number_type(float, 0, 1e6),
-        default=MAX_MEGAPIXELS,
-        help="decompression-bomb guard: refuse larger images",
-    )
-    parser.add_argument(
-        "--crf",
-        type=number_type(int, 0, LARGEST_CRF),
-        default=DEFAULT_CRF,
-        help=f"videos: from 0 (lossless) to {LARGEST_CRF} (smallest file)",
-    )
-    args = parser.parse()
-    if (args.task is None) == (args.weights is None):
-        given = "neither" if args.task is None else "both"
-        raise InputError(f"expected --task ({', '.join(TASKS)}) or --weights FILE, got {given}")
-    args.weights = weights_file(args.weights) if args.task is None else shipped_weights(args.task)
-    return args
-
-
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)

@@ -16,6 +16,10 @@ from utils.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from evaluation.command_line import parse_args
+    from utils.errors import or_exit
+
+    args = or_exit(parse_args, __doc__)
 
 import json
 import sys
@@ -27,13 +31,13 @@ from pathlib import Path
 
 import numpy as np
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeInt
 
 from data.datasets import evaluation_loader, to_8bit, warn_of_too_many_workers
 from data.images import write_image
 from data.layouts import Pair, pair_folders
 from data.sets import pairs_of_sets, subset_positions
 from data.survey import fingerprint
+from evaluation.command_line import ALL
 from evaluation.cost import count_gmacs
 from evaluation.metrics import PROTOCOLS
 from evaluation.perceptual import load_lpips
@@ -52,19 +56,17 @@ from evaluation.scoring import (
 )
 from evaluation.sheets import labelled_sheet, scored_row
 from evaluation.tables import write_tables
-from inference.shipped import TASKS, weights_file
 from models import load_model
-from utils.cli import ScriptParser, config_of
+from utils.cli import config_of
 from utils.compiling import compiled_for_common_sizes
-from utils.config import Config, DataConfig, TestSetConfig
+from utils.config import Config, TestSetConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, escaped, printable, run_script
 from utils.files import check_inside, sha256_of, write_atomically
 from utils.output import claimed
-from utils.precision import Precision, supported
+from utils.precision import supported
 from utils.versions import this_run, versions
 
-ALL = "all"  # protocols
 SHOWN_PER_SET = 4  # rows per set, evenly spaced in comparison.png, and with the least gain in worst.png
 FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png", "worst.png")
 
@@ -85,8 +87,7 @@ class TestSets:
     config: Config | None = None
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: Namespace) -> int:
     group = join_group()
     with group.by_main(claimed(args.output, "test.py", [args.output / name for name in FILES])):
         return evaluate(args, group)
@@ -247,47 +248,5 @@ def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
     return 2 if unscored or any(of_set["failed"] for of_set in scored.values()) else 0
 
 
-def parse_args() -> Namespace:
-    about, _, details = __doc__.split("\n\n")
-    usage = "python test.py {--config FILE | --input DIR --target DIR} {--weights FILE | --restored DIR} --output DIR"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    folders_only = any(argument.split("=")[0] in ("--input", "--target") for argument in sys.argv)
-    restored = any(argument.split("=")[0] == "--restored" for argument in sys.argv)
-    if not folders_only:
-        parser.add_config()
-    weights = "checkpoint of this project, released weights, or a task, for the weights that come with this project"
-    parser.add_argument("--weights", type=Path, existing=True, known=TASKS, help=weights)
-    parser.add_argument("--restored", type=Path, help="images that any method restored, in place of --weights")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
-    inputs = "degraded images, instead of --config; with --restored, --target alone suffices"
-    parser.add_argument("--input", type=Path, required=folders_only and not restored, help=inputs)
-    parser.add_argument("--target", type=Path, required=folders_only, help="targets of --input, with matching names")
-    if folders_only:
-        workers = {"default": DataConfig.num_workers, "help": "loader workers per process"}
-        parser.add_argument("--data.num_workers", type=NonNegativeInt, **workers)
-    parser.add_argument(
-        "--protocol", choices=(*PROTOCOLS, ALL), default="rgb", help=f"evaluation protocol for --input; {ALL}: each"
-    )
-    parser.add_argument("--lpips", action="store_true", help="also compute LPIPS (AlexNet); requires torchmetrics")
-    parser.add_argument(
-        "--save-images",
-        action="store_true",
-        help="save the restored images (8-bit PNG), comparison.png, a sheet of examples, and worst.png, of least gain",
-    )
-    parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
-    parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic precision of the network")
-    parser.add_argument("--compile", action="store_true", help="compile the network for frequent image sizes")
-    args = parser.parse()
-    if (args.weights is None) == (args.restored is None):
-        raise InputError(
-            "pass either --weights FILE, to restore and score, or --restored DIR, to score restored images"
-        )
-    if args.restored is not None and (args.self_ensemble or args.compile or args.precision != "float32"):
-        raise InputError("--restored: no network runs, so --self-ensemble, --precision and --compile have no meaning")
-    if args.weights is not None:
-        args.weights = weights_file(args.weights)
-    return args
-
-
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)

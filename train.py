@@ -1,13 +1,14 @@
 """Train a restoration network.
 
-    python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its
-    python train.py --config configs/dehazing_its.yaml --data.root /data/reside-indoor --output runs/its --resume auto
+    python -m data.check --config configs/dehazing_its.yaml --data.root DIR
+    python train.py --config configs/dehazing_its.yaml --data.root DIR --output run --resume auto
+    python test.py --config configs/dehazing_its.yaml --data.root DIR --weights run/checkpoints/best.pt --output results
 
-Any key of the YAML file can be overridden on the command line. --resume auto continues the run in OUTPUT where it
-stopped, or starts it. OUTPUT receives config.yaml, checkpoints/last.pt, checkpoints/best.pt (highest mean PSNR over the
-validation sets, which are the test sets unless the configuration names others) and TensorBoard curves. SIGTERM or
-SIGINT (Ctrl-C) stops the run after the current step, with a checkpoint and exit status 75; a second one stops it at
-once.
+configs/ has a file for each task and data set, whose keys can be overridden on the command line. --resume auto goes on
+with the run in OUTPUT where it stopped, or starts it. OUTPUT receives config.yaml, checkpoints/last.pt,
+checkpoints/best.pt (highest mean PSNR over the validation sets, which are the test sets unless the configuration names
+others) and TensorBoard curves. SIGTERM or SIGINT (Ctrl-C) stops the run after the current step, with a checkpoint and
+exit status 75; a second one stops it at once.
 
 Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is the sum over GPUs,
 and over the micro-batches of train.accumulate.
@@ -17,12 +18,15 @@ from utils.signals import STOPPED, StopSignal, end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from training.command_line import parse_args
+    from utils.errors import or_exit
+
+    args = or_exit(parse_args, __doc__)
 
 import math
 import sys
 import time
-from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import torch
 from jsonargparse import Namespace
@@ -33,7 +37,7 @@ from training.run import Loaders, Run, build_loaders, check_output, files_of, is
 from training.step import Update
 from training.validation import validate
 from training.watch import Meter, TimedLoader, record_broken
-from utils.cli import ScriptParser, config_of
+from utils.cli import config_of
 from utils.config import Config, TrainConfig
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, printable, run_script
@@ -43,8 +47,7 @@ from utils.precision import use_deterministic_algorithms
 SAVE_SECONDS = 15 * 60  # between checkpoints within an epoch: a killed process loses at most this much work
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: Namespace) -> int:
     config = config_of(args)
     if config.train.deterministic:
         use_deterministic_algorithms()
@@ -197,21 +200,5 @@ def log(meter: Meter, run: Run, config: Config, bar: tqdm) -> None:
     bar.set_postfix(loss=f"{values.get('loss/total', math.nan):.4f}", lr=f"{values['train/lr']:.2e}")
 
 
-def parse_args() -> Namespace:
-    about, _, details, _ = __doc__.split("\n\n")
-    usage = "python train.py --config FILE --output DIR [--section.key VALUE ...]"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    parser.add_config()
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run, created if missing")
-    parser.add_argument(
-        "--resume",
-        type=Literal["auto", "never"],
-        default="never",
-        help="auto: continue the run in OUTPUT, or start it if there is none; never: fail if OUTPUT contains a run",
-    )
-    parser.add_argument("--init-from", type=Path, help="start from these weights, with a fresh optimizer and schedule")
-    return parser.parse()
-
-
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)

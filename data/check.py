@@ -30,8 +30,8 @@ MODE_NAMES = {"L": "greyscale", "P": "palette", "RGBA": "RGBA", "LA": "greyscale
 
 
 def main() -> None:
-    about, _, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m data.check", description=f"{about} {details}")
+    about, examples, details = __doc__.split("\n\n")
+    parser = ScriptParser(prog="python -m data.check", description=f"{about} {details}", examples=examples)
     parser.add_config()
     parser.add_argument("--decode", action="store_true", help="decode every image, using all cores")
     args = parser.parse()

@@ -10,10 +10,29 @@ the largest wins and losses (compare.json), a scatter plot of PSNR and, from ima
 largest wins and losses for each set and folder to OUTPUT.
 """
 
+from pathlib import Path
+
 from utils.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from utils.cli import ScriptParser
+    from utils.errors import or_exit
+
+    about, examples, details = __doc__.split("\n\n")
+    usage = "python -m evaluation.compare A B [C ...] --output DIR"
+    parser = ScriptParser(
+        prog="python -m evaluation.compare", usage=usage, description=f"{about} {details}", examples=examples
+    )
+    parser.add_argument("folders", type=Path, nargs="+", help="folders written by test.py; the first is the reference")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the comparison")
+    parser.add_argument("--seeds", type=Path, nargs="+", help="further runs of the reference with other seeds")
+    parser.add_argument(
+        "--accept-differences",
+        action="store_true",
+        help="compare the images in common, even if protocol or precision differ, with a note",
+    )
+    args = or_exit(parser.parse)
 
 import csv
 import io
@@ -21,8 +40,9 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from string import ascii_uppercase
+
+from jsonargparse import Namespace
 
 from data.images import BrokenImage, read_image, write_image
 from evaluation.comparison import Difference, Spread, compare_scores, spread_of
@@ -30,7 +50,6 @@ from evaluation.plots import scatter_plot
 from evaluation.results import LOWER_IS_BETTER, METRICS
 from evaluation.sheets import error_map, labelled_sheet
 from evaluation.tables import as_markdown, as_text
-from utils.cli import ScriptParser
 from utils.errors import InputError, escaped, listed, run_script
 from utils.files import write_atomically
 from utils.output import claimed
@@ -62,19 +81,7 @@ class Results:
         return str(self.folder)
 
 
-def main() -> int:
-    about, _, details = __doc__.split("\n\n")
-    usage = "python -m evaluation.compare A B [C ...] --output DIR"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    parser.add_argument("folders", type=Path, nargs="+", help="folders written by test.py; the first is the reference")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the comparison")
-    parser.add_argument("--seeds", type=Path, nargs="+", help="further runs of the reference with other seeds")
-    parser.add_argument(
-        "--accept-differences",
-        action="store_true",
-        help="compare the images in common, even if protocol or precision differ, with a note",
-    )
-    args = parser.parse()
+def main(args: Namespace) -> int:
     if not 2 <= len(args.folders) <= len(LETTERS):
         found = listed([str(folder) for folder in args.folders], "folder(s)")
         raise InputError(f"expected 2 to {len(LETTERS)} folders with results of test.py, not {found}")
@@ -292,4 +299,4 @@ def draw(first: Results, other: Results, name: str, letter: str, chosen: Sequenc
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)

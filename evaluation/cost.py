@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from utils.padding import accepted_size
 
@@ -13,6 +12,8 @@ def count_gmacs(model: nn.Module, height: int = 256, width: int = 256) -> float:
     If the network does not accept images of this size, they are counted at the next larger size that it accepts and
     scaled by the number of pixels, with which the cost grows.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here, because it imports Triton
+
     sides = accepted_size(model, height, width)
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():

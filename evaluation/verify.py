@@ -8,22 +8,34 @@ override earlier ones. The weights and the test sets must be those of the report
 differs by more than 0.01 dB or another mean score by more than 0.0005.
 """
 
+import sys
+from pathlib import Path
+
 from utils.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from utils.cli import ScriptParser
+    from utils.errors import or_exit
+
+    about, examples, details = __doc__.split("\n\n")
+    usage = "python -m evaluation.verify METRICS.JSON [-- OPTIONS OF TEST.PY]"
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    sys.argv, added = sys.argv[:end], sys.argv[end + 1 :]
+    parser = ScriptParser(
+        prog="python -m evaluation.verify", usage=usage, description=f"{about} {details}", examples=examples
+    )
+    parser.add_argument("report", type=Path, help="metrics.json of test.py")
+    path = or_exit(parser.parse).report
 
 import json
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evaluation.results import METRICS
-from utils.cli import ScriptParser
 from utils.errors import InputError, printable, run_script
 from utils.text_files import read_text
 from utils.versions import git_commit, versions
@@ -33,14 +45,8 @@ TOLERANCE = dict.fromkeys(METRICS, 0.0005) | {"psnr": 0.01}
 LONGEST = 2**30  # characters of a metrics.json
 
 
-def main() -> int:
-    about, _, details = __doc__.split("\n\n")
-    added = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-    sys.argv = sys.argv[: len(sys.argv) - len(added) - 1] if "--" in sys.argv else sys.argv
-    usage = "python -m evaluation.verify METRICS.JSON [-- OPTIONS OF TEST.PY]"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}")
-    parser.add_argument("report", type=Path, help="metrics.json of test.py")
-    path = parser.parse().report
+def main(path: Path, added: Sequence[str]) -> int:
+    """Score again what the report ``path`` says, with the options ``added``."""
     reported = read_report(path)
     for line in circumstances(reported):
         print(printable(line))
@@ -142,4 +148,4 @@ def compare(reported: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, path, added)

@@ -7,24 +7,36 @@ N, H and W are dynamic; H and W must be multiples of 32 and at least 64. Pad oth
 by reflection and crop the result. The exported network is run and compared with the original before it is written.
 """
 
+from pathlib import Path
+from typing import Literal
+
 from utils.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from utils.cli import ScriptParser
+    from utils.errors import or_exit
+
+    about, examples, details = __doc__.split("\n\n")
+    parser = ScriptParser(prog="python -m inference.export", description=f"{about} {details}", examples=examples)
+    parser.add_argument(
+        "--weights", type=Path, existing=True, required=True, help="checkpoint trained here or released by the authors"
+    )
+    parser.add_argument("--format", type=Literal["onnx", "exported-program"], required=True, help="format to write")
+    parser.add_argument("--output", type=Path, help="file to write (default: WEIGHTS with the format's suffix)")
+    args = or_exit(parser.parse)
 
 import io
 import logging
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Literal
 
 import torch
+from jsonargparse import Namespace
 from torch import Tensor, nn
 
 from models import load_model
 from models.irnext import IRNeXt
-from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
 from utils.files import write_atomically
 from utils.padding import accepted_size
@@ -105,15 +117,7 @@ def largest_deviation(model: IRNeXt, run: Callable[[Tensor], Tensor]) -> float:
     return torch.stack(deviations).max().item()  # unlike Python's max, it returns NaN if any value is
 
 
-def main() -> int:
-    about, _, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m inference.export", description=f"{about} {details}")
-    parser.add_argument(
-        "--weights", type=Path, existing=True, required=True, help="checkpoint trained here or released by the authors"
-    )
-    parser.add_argument("--format", type=Literal["onnx", "exported-program"], required=True, help="format to write")
-    parser.add_argument("--output", type=Path, help="file to write (default: WEIGHTS with the format's suffix)")
-    args = parser.parse()
+def main(args: Namespace) -> int:
     output = args.output or args.weights.with_suffix(SUFFIXES[args.format])
     if output.suffix != SUFFIXES[args.format]:
         raise InputError(
@@ -132,4 +136,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)

@@ -8,9 +8,9 @@ from typing import Any
 
 from inference.folders import Job
 from inference.video_writing import MUXERS
+from utils.config import Precision
 from utils.errors import InputError, listed
 from utils.files import sha256_of, write_atomically
-from utils.precision import Precision
 from utils.text_files import read_text
 
 NAME = ".irnext.json"

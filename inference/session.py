@@ -19,6 +19,7 @@ from tqdm import tqdm
 from data.images import DECODING_COST
 from inference.failures import reason_of
 from inference.folders import Job
+from inference.limits import DEFAULT_CRF
 from inference.manifest import Manifest
 from inference.memory import fits_beside, promise
 from inference.photo_files import (
@@ -32,7 +33,6 @@ from inference.photo_writing import check_writable, write_photograph
 from inference.restorer import Restorer
 from inference.video_reading import VideoReader
 from inference.video_restoring import compare_videos, restore_video
-from inference.video_writing import DEFAULT_CRF
 from utils.errors import InputError, printable
 from utils.signals import StopSignal
 

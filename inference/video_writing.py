@@ -26,7 +26,6 @@ MUXERS = {
     ".avi": "avi",
     **dict.fromkeys([".ts", ".mts", ".m2ts"], "mpegts"),
 }
-DEFAULT_CRF, LARGEST_CRF = 13, 51
 # No B frames: packets are in the order of their timestamps, which AVI requires and joining relies on. Every keyframe
 # repeats the headers, and headers do not depend on the content, so that segments can be joined. The second line makes
 # the quantizer nearly constant: x264's default spends fewer bits where it expects nobody to look, and then no ``crf``

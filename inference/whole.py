@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.finite import infinite_to_nan_
+from inference.limits import SMALLEST_TILE
 from inference.memory import free_memory, is_out_of_memory, release_cached_memory
 from inference.tiled import TiledForward
 from utils.compiling import Network
@@ -21,7 +22,6 @@ IMAGE_BYTES = 40  # per pixel: input and output images, float32
 LARGEST_TENSOR = 2  # values per pixel and channel: the decoder's concatenation at full size
 MAX_ELEMENTS = 2**31 - 1  # of a tensor, for kernels with 32-bit indices
 MAX_TILE, MIN_TILE = 1024, 128  # side in pixels, if chosen here; larger tiles are not faster
-SMALLEST_TILE = 32  # side in pixels, if given
 # Largest image, in pixels, restored whole on the CPU. Tiles are as fast there, report progress and can be interrupted.
 CPU_WHOLE = MAX_TILE**2
 # Fractions of the free memory to plan with: for the network's activations, and for stored features.

@@ -1,24 +1,35 @@
 """Convert a weights file to another format.
 
-    python -m models.convert IN OUT [--half] [--about TEXT]
+    python -m models.convert released.pkl irnext.safetensors
+    python -m models.convert best.pt best_half.safetensors --half
 
-The suffix of OUT selects the format: .pt or .pth (this project's), .safetensors, or .pkl with the authors' parameter
-names. OUT gets the weights used for evaluation: the moving average if IN has one. --half stores the parameters as
-float16, in half the space; they are loaded as float32 again. --about stores a text beside them.
+The suffix of the second file selects the format: .pt or .pth (this project's), .safetensors, or .pkl with the authors'
+parameter names. It gets the weights used for evaluation: the moving average if the first has one. --half stores the
+parameters as float16, in half the space; they are loaded as float32 again. --about stores a text beside them.
 """
+
+from pathlib import Path
 
 from utils.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from utils.cli import ScriptParser
+    from utils.errors import or_exit
 
-from pathlib import Path
+    about, examples, _ = __doc__.split("\n\n")
+    parser = ScriptParser(prog="python -m models.convert", description=about, examples=examples)
+    parser.add_argument("input", type=Path, help="weights file: .pt, .pth, .pkl or .safetensors")
+    parser.add_argument("output", type=Path, help="file to write; its suffix selects the format")
+    parser.add_argument("--half", action="store_true", help="store the parameters as float16, in half the space")
+    parser.add_argument("--about", type=str, help="text to store in the file: where the weights come from")
+    args = or_exit(parser.parse)
 
+from jsonargparse import Namespace
 from torch import Tensor, nn
 
 from models.schema import some
 from models.weights import read_model, save_weights
-from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
 
 
@@ -56,16 +67,10 @@ def halved(model: nn.Module) -> dict[str, Tensor]:
     return model.state_dict() | halves
 
 
-def main() -> None:
-    parser = ScriptParser(prog="python -m models.convert", description=__doc__.splitlines()[0])
-    parser.add_argument("input", type=Path, help="weights file: .pt, .pth, .pkl or .safetensors")
-    parser.add_argument("output", type=Path, help="file to write; its suffix selects the format")
-    parser.add_argument("--half", action="store_true", help="store the parameters as float16, in half the space")
-    parser.add_argument("--about", type=str, help="text to store in OUT: where the weights come from")
-    args = parser.parse()
+def main(args: Namespace) -> None:
     convert(args.input, args.output, args.half, args.about)
     print(f"converted {args.input} to {args.output}")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)

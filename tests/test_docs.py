@@ -133,8 +133,10 @@ def script_of(words: list[str]) -> tuple[Path, list[str]]:
 def options_of(script: Path) -> set[str]:
     """The options that a script adds to its parser."""
     options = set()
-    for call in ast.walk(ast.parse(script.read_text())):
-        match call:
+    for node in ast.walk(ast.parse(script.read_text())):
+        match node:
+            case ast.ImportFrom(module=str(module)) if module.endswith(".command_line"):
+                options |= options_of(ROOT / f"{module.replace('.', '/')}.py")
             case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=name), *_]):
                 options.add(name)
             case ast.Call(func=ast.Attribute(attr="add_config")):

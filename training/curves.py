@@ -115,10 +115,8 @@ def describe_run(curves: SummaryWriter, config: Config, step: int) -> None:
 
 def add_first_batch(curves: SummaryWriter, batch: Mapping[str, Tensor], step: int) -> None:
     """Show the inputs of a batch above their targets."""
-    from torchvision.utils import make_grid  # here, because its import would double the start of train.py
-
-    images = torch.cat([batch["input"], batch["target"]])
-    curves.add_image("train/first_batch", make_grid(images, nrow=len(batch["input"])), step)
+    rows = [torch.cat(list(batch[side]), dim=-1) for side in ("input", "target")]
+    curves.add_image("train/first_batch", torch.cat(rows, dim=-2), step)
 
 
 def add_hyper_parameters(curves: SummaryWriter, config: Config, best_psnr: float, step: int) -> None:

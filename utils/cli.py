@@ -30,10 +30,15 @@ SECTIONS = {"model": "num_blocks", "loss": "fft_weight", "data": "root", "train"
 
 
 class ScriptParser(ArgumentParser):
-    """An ArgumentParser that raises InputError for a wrong file, key or value."""
+    """An ArgumentParser that raises InputError for a wrong file, key or value.
 
-    def __init__(self, *args, **options) -> None:
+    Args:
+        examples: commands for whoever starts the script without any argument, one per line, indented.
+    """
+
+    def __init__(self, *args, examples: str = "", **options) -> None:
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
+        self.examples = examples
         self.files: list[str] = []
         self.paths: set[str] = set()  # options whose values become paths
         self.existing: dict[str, Collection[str]] = {}  # those whose paths must exist, and names that are no paths
@@ -72,11 +77,17 @@ class ScriptParser(ArgumentParser):
     def parse(self) -> Namespace:
         """Parse the command line; the sections of the result are instances of their dataclasses.
 
-        A leading ``~`` of a path is the home folder. Environment variables are not read.
+        A leading ``~`` of a path is the home folder. Environment variables are not read. Without any argument, the
+        ``examples`` are printed to stderr, and the process ends with status 2.
 
         Raises:
             InputError: a key is unknown or missing, a value is wrong, or a file is missing or malformed.
         """
+        if self.examples and len(sys.argv) == 1:
+            script = self.prog if self.prog.startswith("python") else f"python {self.prog}"
+            lines = [f"{script} needs arguments, for example:", self.examples, f"All options: {script} --help"]
+            print("\n\n".join(lines), file=sys.stderr)
+            sys.exit(2)
         if self.has_config:
             for argument in sys.argv[1:]:
                 _check_option(argument)

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
-from utils.precision import Precision
+Precision = Literal["float32", "bf16", "fp16"]
+Protocol = Literal["rgb", "y", "y_float", "dehazing", "defocus", "realblur"]  # the keys of evaluation.metrics.PROTOCOLS
 
 
 def bounded(least: float, most: float, why: str, *, default: Any = MISSING) -> Any:
@@ -102,7 +103,7 @@ class SubsetConfig:
 class TestSetConfig(SetConfig):
     """A test set"""
 
-    protocol: Literal["rgb", "y", "y_float", "dehazing", "defocus", "realblur"] = "rgb"
+    protocol: Protocol = "rgb"
     """Scoring protocol, a key of evaluation.metrics.PROTOCOLS."""
     optional: bool = False
     """Skip the set if its folder does not exist."""

@@ -7,8 +7,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from utils.signals import INTERRUPTED
+
+Parsed = TypeVar("Parsed")
 
 LONGEST_NAME, LONGEST = 120, 2000  # characters of a name and of a line in messages
 
@@ -50,17 +53,24 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) + 1 - (length + 1) // 2 :]}"
 
 
-def run_script(main: Callable[[], int | None]) -> None:
+def or_exit(parse: Callable[..., Parsed], *arguments: object) -> Parsed:
+    """What ``parse`` returns; a wrong command line ends the process, as ``run_script`` would."""
+    _set_up_output()
+    try:
+        return parse(*arguments)
+    except Exception as error:
+        sys.exit(_report(error))
+
+
+def run_script(main: Callable[..., int | None], *arguments: object) -> None:
     """Run a script's ``main`` and exit: 0 (or the value ``main`` returns) on success, 2 on wrong usage or bad input.
 
     File-system errors (full disk, missing permissions) count as bad input. Any other exception prints its traceback
     and exits with status 1.
     """
-    if hasattr(sys.stdout, "reconfigure"):  # not in Jupyter and some IDEs
-        # Log files show every line as it is printed; file names that are not valid text are escaped.
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    _set_up_output()
     try:
-        status = main()
+        status = main(*arguments)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         status = INTERRUPTED
@@ -70,6 +80,12 @@ def run_script(main: Callable[[], int | None]) -> None:
     gc.collect()  # a traceback or a reference cycle may keep a loader alive
     _kill_workers()
     sys.exit(status)
+
+
+def _set_up_output() -> None:
+    """Log files show every line as it is printed; file names that are not valid text are escaped."""
+    if hasattr(sys.stdout, "reconfigure"):  # not in Jupyter and some IDEs
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def _kill_workers() -> None:

@@ -3,13 +3,12 @@
 import os
 import platform
 import sys
-from typing import Literal
 
 import torch
 
+from utils.config import Precision
 from utils.errors import InputError
 
-Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

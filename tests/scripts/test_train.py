@@ -79,7 +79,7 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
     first, *strips = sorted(tags["images"], key=lambda tag: tag != "train/first_batch")
     assert len(strips) == 2
     assert shown(strips[0]).shape == (70, 300, 3)
-    assert shown(first).shape == (2 * 66 + 2, 2 * 66 + 2, 3)  # two inputs above two targets
+    assert shown(first).shape == (2 * 64, 2 * 64, 3)  # two inputs above two targets
 
 
 def test_tensorboard_has_the_charts_and_hyper_parameters_of_a_run(trained):
