@@ -32,7 +32,6 @@ import torch
 from jsonargparse import Namespace
 from tqdm import tqdm
 
-from training.curves import add_first_batch, add_hyper_parameters, add_scalars
 from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
 from training.step import Update
 from training.validation import validate
@@ -98,9 +97,7 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
 
     finished = train(run, loaders, config, group)
     if run.curves is not None:
-        if finished:
-            add_hyper_parameters(run.curves, config, run.progress["best_psnr"], run.progress["step"])
-        run.curves.close()
+        run.curves.close(finished)
     if finished and run.progress["best_psnr"] == -math.inf:
         group.refuse(
             f"{args.output}: no best.pt: none of the epochs up to {run.progress['epoch'] - 1} was validated; raise "
@@ -116,7 +113,7 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
 def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
     """Train ``run`` to its last epoch; returns False if a signal stopped it, after saving a checkpoint."""
     progress, sampler, epochs = run.progress, loaders.sampler, config.train.epochs
-    stop, last_saved, evaluated = StopSignal(), time.monotonic(), run.evaluated
+    stop, last_saved = StopSignal(), time.monotonic()
     bar = progress_bar(group, total=run.total_steps(), initial=progress["step"], unit="step", smoothing=0.05)
     batches = TimedLoader(loaders.training)
     meter = Meter(group, config.train.max_skipped, batches)
@@ -160,7 +157,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                 # Saved before and after: a run that is killed during validation resumes at the validation.
                 run.save_last()
                 with meter.paused():
-                    psnr = validate(evaluated, loaders.validation, config, group, run.curves, progress["step"], stop)
+                    psnr = validate(run, loaders.validation, stop)
                 if psnr is None:
                     return False
                 run.save_if_best(psnr)
@@ -182,10 +179,10 @@ def give_up(run: Run, group: Group, problem: str) -> NoReturn:
 def log_first(update: Update, batch: dict, run: Run, config: Config) -> None:
     """Show the first batch, and write its loss, unless ``log`` does so."""
     if run.curves is not None:
-        add_first_batch(run.curves, batch, step=1)
+        run.curves.first_batch(batch, step=1)
         if config.train.log_every > 1 and update.finite:
             losses = {f"loss/{term}": value.item() for term, value in update.loss._asdict().items()}
-            add_scalars(run.curves, losses, step=1)
+            run.curves.scalars(losses, step=1)
 
 
 def log(meter: Meter, run: Run, config: Config, bar: tqdm) -> None:
@@ -193,7 +190,7 @@ def log(meter: Meter, run: Run, config: Config, bar: tqdm) -> None:
     step = run.progress["step"]
     values = meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
     if run.curves is not None:
-        add_scalars(run.curves, values, step)
+        run.curves.scalars(values, step)
         if skipped := values["train/skipped_steps"]:
             warning = f"warning: skipped {skipped} of the {config.train.log_every} steps up to step {step}"
             tqdm.write(f"{warning}: loss or gradient not finite", file=sys.stderr)

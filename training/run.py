@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from warmup_scheduler import GradualWarmupScheduler
 
 from data.datasets import evaluation_loader, train_loader, warn_of_too_many_workers
@@ -24,7 +23,7 @@ from data.survey import check_pairs, fingerprint, still_broken
 from losses import MultiScaleLoss
 from models import build_model, load_weights
 from training.changes import check_changes, validation_changed
-from training.curves import add_scalars, describe_run, open_curves
+from training.curves import Curves
 from training.moving_average import MovingAverage
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
@@ -93,11 +92,11 @@ class Run:
         step: performs one update.
         model: the network, to be put into training mode before each epoch.
         evaluated: the network to validate: the moving average if there is one.
-        curves: TensorBoard's event file, in the main process after ``open_curves``.
+        curves: in the main process after ``open_curves``.
         progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
             steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); the broken training images
-            met so far (``broken``); and the fingerprints of the training set (``data``) and of the validation sets
-            (``validation``).
+            met so far (``broken``); the validation images to show (``shown``), by set and difficulty; and the
+            fingerprints of the training set (``data``) and of the validation sets (``validation``).
 
     Raises:
         InputError: the configuration does not suit the network or the device, or the weights cannot be loaded.
@@ -145,10 +144,11 @@ class Run:
             "step": 0,
             "best_psnr": float("-inf"),
             "broken": {},
+            "shown": {},
             "data": None,
             "validation": None,
         }
-        self.curves: SummaryWriter | None = None
+        self.curves: Curves | None = None
 
     def resume(self, fingerprints: Mapping[str, Any]) -> list[str]:
         """Restore the state saved in the last checkpoint, under the current configuration and for the current data.
@@ -166,7 +166,7 @@ class Run:
         """
         stored = self._stored_config()
         changes = check_changes(stored, self.config, self.output)
-        blank = self.progress | {"samples": None, "step": None}
+        blank = self.progress | dict.fromkeys(("samples", "step", "shown"))
         progress = self.progress
         progress.update(resume_training(self.last, self._stateful(), blank))
         self._complete_progress(stored)
@@ -176,7 +176,7 @@ class Run:
         sets_changed = validation_changed(stored, self.config) if stored else False
         images_changed = progress["validation"] not in (None, fingerprints["validation"])
         if progress["epoch"] <= self.config.train.epochs and (sets_changed or images_changed):
-            progress["best_psnr"] = float("-inf")
+            progress.update(best_psnr=float("-inf"), shown={})
             changes.append("best.pt: selection starts afresh, because the validation sets changed")
         progress["validation"] = fingerprints["validation"]
         self.scheduler = build_schedule(self.step.optimizer, self.config)
@@ -204,8 +204,8 @@ class Run:
 
     def open_curves(self) -> None:
         """Open TensorBoard's event file, without the points after the last checkpoint."""
-        self.curves = open_curves(self.output, self.progress["step"], validated=not self._awaits_validation())
-        describe_run(self.curves, self.config, self.progress["step"] + 1)
+        self.curves = Curves(self.output, self.progress["step"], validated=not self._awaits_validation())
+        self.curves.describe(self.config, self.progress["step"] + 1)
 
     def _awaits_validation(self) -> bool:
         """Whether the steps of the epoch are done, and its validation, if any, is not."""
@@ -246,6 +246,7 @@ class Run:
     def _complete_progress(self, stored: Mapping[str, Any]) -> None:
         """Fill in what checkpoints of earlier versions do not store, from the batch size of that run."""
         progress, sampler = self.progress, self.sampler
+        progress["shown"] = progress["shown"] or {}
         if progress["step"] is None:
             train = stored.get("train")
             batch_size = train.get("batch_size") if isinstance(train, Mapping) else None
@@ -271,7 +272,7 @@ class Run:
                 save_checkpoint(self.best, self._description() | state)
         if self.curves is not None:
             best = {"validation/psnr": psnr, "validation/best_psnr": self.progress["best_psnr"]}
-            add_scalars(self.curves, best, self.progress["step"])
+            self.curves.scalars(best, self.progress["step"])
 
     def record(self, changes: Sequence[str] = ()) -> None:
         """Write the resolved configuration to config.yaml and append this start of the run to runs.jsonl.

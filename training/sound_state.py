@@ -126,7 +126,9 @@ def _progress(stored: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
         if key == "best_psnr":
             progress[key] = _score(value, name)
         elif key == "broken":
-            progress[key] = _like(value, dict.fromkeys(_names(value, name), ""), name)
+            progress[key] = _texts(value, name)
+        elif key == "shown":
+            progress[key] = {part: _texts(entry, f"{name}.{part}") for part, entry in _named(value, name).items()}
         elif key in ("data", "validation"):
             progress[key] = value if value is None else _like(value, FINGERPRINT, name)
         else:
@@ -234,8 +236,12 @@ def _shown(key: Any) -> str:
     return shortened(key) if isinstance(key, str) else f"<{type(key).__name__}>"
 
 
-def _names(stored: Any, name: str) -> list[str]:
-    names = list(_entries(stored, name))
-    if not all(isinstance(key, str) for key in names):
+def _named(stored: Any, name: str) -> dict[str, Any]:
+    entries = _entries(stored, name)
+    if not all(isinstance(key, str) for key in entries):
         raise ValueError(f"{name} is not a mapping of names")
-    return names
+    return entries
+
+
+def _texts(stored: Any, name: str) -> dict[str, str]:
+    return _like(stored, dict.fromkeys(_named(stored, name), ""), name)

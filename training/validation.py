@@ -1,35 +1,40 @@
 """Validation during training."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
+import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
+from data.datasets import PairedImages, evaluation_loader
 from evaluation.results import summary
-from evaluation.scoring import Failure, network_method, report_failures, score_images, scored_and_failed, why_none
-from training.curves import add_scalars, side_by_side
-from utils.config import Config
+from evaluation.scoring import (
+    Failure,
+    Method,
+    Score,
+    network_method,
+    report_failures,
+    score_images,
+    scored_and_failed,
+    why_none,
+)
+from training.curves import Curves
+from training.examples import Shown, choose, example
+from training.run import Run
 from utils.distributed import Group, progress_bar
 from utils.errors import printable
 from utils.signals import StopSignal
 
-STRIPS_PER_SET = 3  # images of each validation set shown in TensorBoard
+Examples = dict[str, dict[str, np.ndarray]]
+"""What ``example`` shows of each image, by its name."""
 
 
-def validate(
-    model: nn.Module,
-    validation_loaders: dict[str, DataLoader],
-    config: Config,
-    group: Group,
-    curves: SummaryWriter | None,
-    step: int,
-    stop: StopSignal,
-) -> float | None:
-    """Score every validation set and write its curves and first images to TensorBoard.
+def validate(run: Run, loaders: Mapping[str, DataLoader], stop: StopSignal) -> float | None:
+    """Score every validation set; write its curves, and show a few of its images.
 
-    An image that cannot be read is reported on stderr and left out of the mean.
+    An image that cannot be read is reported on stderr and left out of the mean. The first validation of a set chooses
+    the images to show, which ``run.progress`` keeps, and shows their inputs and targets.
 
     Returns:
         The mean PSNR over the sets in dB, or None if ``stop`` was received; the validation is repeated after resuming.
@@ -37,39 +42,79 @@ def validate(
     Raises:
         InputError: none of the images of a set can be read, or none of the restored ones is finite.
     """
-    model.eval()
+    run.evaluated.eval()
     torch.backends.cudnn.benchmark = False  # would search anew for each size of image
-    parts = config.data.validation or config.data.test
+    group, step, known = run.group, run.progress["step"], run.progress["shown"]
+    parts = run.config.data.validation or run.config.data.test
+    method = network_method(run.evaluated)
     set_psnrs = []
-    for name, loader in validation_loaders.items():
-        results = []
-        scored = score_images(network_method(model), loader, parts[name].protocol, group.device)
+    for name, loader in loaders.items():
+        results, examples = [], {}
+        names = known.get(name, {}).values()
+        scored = score_images(method, loader, parts[name].protocol, group.device)
         for result, *images in progress_bar(group, scored, desc=printable(name), total=len(loader), leave=False):
             if stop.received:
                 break
-            if curves is not None and len(results) < STRIPS_PER_SET and not isinstance(result, Failure):
-                title = printable(f"{name}/{result.name} (input, restored, target)")
-                curves.add_image(title, side_by_side(*images), step)
+            if images and result.name in names:
+                examples[result.name] = example(*images)
             results.append(result)
         if group.any(stop.received):
             return None
         results = group.gather(results)
-        scores, failures = scored_and_failed(results)
-        if not scores and any(failure.was_read for failure in failures):
-            group.refuse(
-                f"{name}: after step {step}, the network restores none of the {len(results)} validation images to "
-                "finite values: the training has diverged; start it again in another --output, with a lower train.lr"
-            )
-        if not scores:
-            group.refuse(f"{name}: {why_none(results)}")
-        if group.is_main:
-            report_failures(failures)
+        scores = checked(name, results, step, group)
+        is_first = name not in known
+        if is_first:
+            known[name] = choose(scores)
+            examples = examples_of(known[name].values(), loader.dataset, method, parts[name].protocol, group)
+        everywhere = group.gather([examples])
         means = summary(results)
         set_psnrs.append(means["restored"]["psnr"])
-        if curves is not None:
-            add_scalars(
-                curves, {f"validation/{name}/{metric}": value for metric, value in means["restored"].items()}, step
-            )
-            inputs = {f"validation/{name}/input_{metric}": value for metric, value in means["input"].items()}
-            add_scalars(curves, inputs, step)
+        if run.curves is not None:
+            run.curves.scalars(points_of(name, means), step)
+            show(run.curves, name, known[name], everywhere, step, ("input", "target") if is_first else ())
     return mean(set_psnrs)
+
+
+def checked(name: str, results: Sequence[Score | Failure], step: int, group: Group) -> list[Score]:
+    """The scores of a set, after the failures have been reported.
+
+    Raises:
+        InputError: there are none.
+    """
+    scores, failures = scored_and_failed(results)
+    if not scores and any(failure.was_read for failure in failures):
+        group.refuse(
+            f"{name}: after step {step}, the network restores none of the {len(results)} validation images to "
+            "finite values: the training has diverged; start it again in another --output, with a lower train.lr"
+        )
+    if not scores:
+        group.refuse(f"{name}: {why_none(results)}")
+    if group.is_main:
+        report_failures(failures)
+    return scores
+
+
+def points_of(name: str, means: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The points of a set's curves, from its ``summary``."""
+    points = {f"validation/{name}/{metric}": value for metric, value in means["restored"].items()}
+    points |= {f"validation/{name}/input_{metric}": value for metric, value in means["input"].items()}
+    return points | {f"validation/{name}/made_worse": means["made_worse"]["psnr"]}
+
+
+def examples_of(names: Iterable[str], images: PairedImages, method: Method, protocol: str, group: Group) -> Examples:
+    """Restore the images of these names once more, those of this process's share: what they show was not kept."""
+    wanted = set(names)
+    loader = evaluation_loader([pair for pair in images.pairs if pair.name in wanted], 0, images.degrade)
+    scored = score_images(method, loader, protocol, group.device)
+    return {result.name: example(*tensors) for result, *tensors in scored if tensors}
+
+
+def show(
+    curves: Curves, name: str, shown: Shown, everywhere: Iterable[Examples], step: int, once: Sequence[str]
+) -> None:
+    """Show the output and its error for each difficulty, and what is shown only ``once``."""
+    examples = {image: parts for of_process in everywhere for image, parts in of_process.items()}
+    for difficulty, image in shown.items():
+        for part in ("output", "error", *once) if image in examples else ():
+            tag = printable(f"validation/{name}/{difficulty} {image}/{part}")
+            curves.image(tag, examples[image][part], step)

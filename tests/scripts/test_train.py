@@ -22,6 +22,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from data.images import read_image
+from evaluation.sheets import error_map
+
 
 def test_training_leaves_everything_a_run_needs(trained):
     root, output, result = trained
@@ -53,6 +56,7 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
     expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/images_per_second"}
     expected |= {"train/waiting_for_data", "train/skipped_steps"}
     scores = {f"validation/SOTS-Indoor/{side}{metric}" for side in ("", "input_") for metric in ("psnr", "ssim")}
+    scores |= {"validation/SOTS-Indoor/made_worse"}
     assert set(tags["scalars"]) == expected | scores | {"validation/psnr", "validation/best_psnr"}
     rates = [(event.step, round(event.value, 10)) for event in curves.Scalars("train/lr")]
     assert rates == [
@@ -73,13 +77,30 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
     (inputs,) = {event.value for event in curves.Scalars("validation/SOTS-Indoor/input_psnr")}
     assert 5 < inputs < 30
 
-    def shown(tag):
-        return cv2.imdecode(np.frombuffer(curves.Images(tag)[0].encoded_image_string, np.uint8), 1)
+    (first,) = images_of(curves, "train/first_batch")
+    assert first.shape == (2 * 64, 2 * 64, 3)  # two inputs above two targets
 
-    first, *strips = sorted(tags["images"], key=lambda tag: tag != "train/first_batch")
-    assert len(strips) == 2
-    assert shown(strips[0]).shape == (70, 300, 3)
-    assert shown(first).shape == (2 * 64, 2 * 64, 3)  # two inputs above two targets
+
+def images_of(curves, tag):
+    """All images of a tag, uint8 (H, W, 3)."""
+    content = [np.frombuffer(event.encoded_image_string, np.uint8) for event in curves.Images(tag)]
+    return [cv2.imdecode(image, cv2.IMREAD_COLOR_RGB) for image in content]
+
+
+def test_the_hardest_and_the_easiest_image_are_shown(trained):
+    """Their outputs at each validation; inputs and targets once."""
+    root, output, _ = trained
+    curves = EventAccumulator(str(output)).Reload()
+    shown = weights_of(output)["progress"]["shown"]["SOTS-Indoor"]
+    assert sorted(shown.values()) == ["hazy/20_1", "hazy/20_2"]  # the set has no more
+    for difficulty, name in shown.items():
+        tag = f"validation/SOTS-Indoor/{difficulty} {name}"
+        assert [event.step for event in curves.Images(f"{tag}/output")] == [3, 6, 9]
+        (input,), (target,) = (images_of(curves, f"{tag}/{part}") for part in ("input", "target"))
+        assert np.array_equal(input, read_image(root / "test" / f"{name}.png"))
+        assert np.array_equal(target, read_image(root / "test" / "gt" / "20.png"))
+        for restored, error in zip(*(images_of(curves, f"{tag}/{part}") for part in ("output", "error")), strict=True):
+            assert np.array_equal(error, error_map(restored, target))
 
 
 def test_tensorboard_has_the_charts_and_hyper_parameters_of_a_run(trained):

@@ -26,6 +26,7 @@ PROGRESS = {
     "step": 7,
     "best_psnr": 20.5,
     "broken": {"a.png": "a.png: not a readable image"},
+    "shown": {"SOTS-Indoor": {"hard": "hazy/1_1"}},
     "data": {"pairs": 5, "sha256": "0" * 64},
 }
 
@@ -193,6 +194,8 @@ def test_no_field_takes_a_value_that_cannot_be():
     assert not set(taken) & set(unfit_cases())
     assert {path for path, kind in taken if kind == "missing"} <= {
         ("progress", "broken", "a.png"),
+        ("progress", "shown", "SOTS-Indoor"),
+        ("progress", "shown", "SOTS-Indoor", "hard"),
         ("progress", "data"),
     }
     assert len(taken) < 20
