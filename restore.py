@@ -26,6 +26,7 @@ import sys
 from jsonargparse import Namespace
 
 from data.decoding.quiet import own_stderr
+from evaluation.photographs import SCORES_FILE, Scoring
 from inference.folders import Found, Job, check_comparisons, find_jobs
 from inference.manifest import NAME, Manifest, settings_of
 from inference.restorer import Restorer
@@ -40,7 +41,7 @@ def main(args: Namespace) -> int:
     found = find_jobs(args.input, args.output, videos=SUFFIXES)
     if args.compare:
         check_comparisons(found.jobs, args.output)
-    with claimed(args.output, "restore.py", [args.output / NAME]), own_stderr():
+    with claimed(args.output, "restore.py", [args.output / NAME, args.output / SCORES_FILE]), own_stderr():
         return restore(args, found)
 
 
@@ -64,7 +65,9 @@ def restore(args: Namespace, found: Found) -> int:
     for line in lines_about(found.unread):
         print(f"note: {printable(line)}", file=sys.stderr)
     session = Session(restorer, options, manifest, pending)
-    if not session.run():
+    finished = session.run()
+    scoring = Scoring(manifest, options, session.stop) if args.score else None
+    if not finished or (scoring and not scoring.run(jobs)):
         print(printable(f"stopped; run the same command again to continue {args.output}"))
         return STOPPED
 
@@ -72,7 +75,7 @@ def restore(args: Namespace, found: Found) -> int:
     counts = f"{session.restored} restored, {skipped} skipped, {session.failed} failed"
     added = f", {session.compared} missing comparison(s) added" if session.compared else ""
     print(printable(f"{counts}{added}{passed_over(found)}; written to {args.output}"))
-    return 2 if session.failed else 0
+    return 2 if session.failed or (scoring and scoring.failed) else 0
 
 
 def passed_over(found: Found) -> str:

@@ -34,6 +34,11 @@ def parse_args(doc: str) -> Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace existing results in OUTPUT")
     parser.add_argument("--compare", action="store_true", help="also write NAME.compare.png: input | restored")
     parser.add_argument(
+        "--score",
+        action="store_true",
+        help="print NIQE and BRISQUE of each photograph before and after, also for existing results; see scores.csv",
+    )
+    parser.add_argument(
         "--accept-truncated", action="store_true", help="restore images that end too early, as far as they go"
     )
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")

@@ -1,6 +1,10 @@
-"""Record which weights and options made each result in an output folder: results made otherwise are not reused."""
+"""Record which weights and options made each result in an output folder: results made otherwise are not reused.
+
+Scores of results (restore.py --score) are kept in the same file, as long as the results are.
+"""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +21,7 @@ NAME = ".irnext.json"
 MAX_BYTES = 10**9  # of millions of results
 
 Settings = Mapping[str, Any]
+Scores = Mapping[str, tuple[float | None, float | None]]  # of the input and the result, by metric; None if undefined
 
 
 def settings_of(weights: Path, precision: Precision, self_ensemble: bool) -> Settings:
@@ -39,6 +44,10 @@ class Manifest:
         settings: those of this job, see ``settings_of``.
         crf: another setting, of videos only.
 
+    Attributes:
+        known: the settings of each result.
+        scores: the scores of each result that has any.
+
     Raises:
         InputError: the file exists but is not a manifest.
     """
@@ -46,7 +55,7 @@ class Manifest:
     def __init__(self, output: Path, settings: Settings, crf: int | None = None) -> None:
         self.output, self.settings, self.crf = Path(os.path.abspath(output)), dict(settings), crf
         self.path = self.output / NAME
-        self.known = self._read()
+        self.known, self.scores = self._read()
 
     def settings_of(self, result: Path) -> Settings:
         """The settings with which this job makes a result."""
@@ -91,8 +100,10 @@ class Manifest:
     def forget(self, result: Path) -> None:
         """Call before a result is replaced: until ``record``, it is unknown which settings made the file."""
         key, settings = self._key(result), self.settings_of(result)
-        if _differences(self.known.get(key, settings), settings):
-            self._write({name: known for name, known in self.known.items() if name != key})
+        different = _differences(self.known.get(key, settings), settings)
+        if different or key in self.scores:
+            known = {name: known for name, known in self.known.items() if name != key or not different}
+            self._write(known, {name: scores for name, scores in self.scores.items() if name != key})
 
     def record(self, result: Path) -> None:
         """Call when a result has been written.
@@ -102,27 +113,49 @@ class Manifest:
         """
         key, settings = self._key(result), self.settings_of(result)
         if self.known.get(key) != settings:
-            self._write(self.known | {key: settings})
+            self._write(self.known | {key: settings}, self.scores)
+
+    def scores_of(self, result: Path) -> Scores | None:
+        """The scores of a result, if they are known."""
+        return self.scores.get(self._key(result))
+
+    def record_scores(self, result: Path, scores: Scores) -> None:
+        """Keep the scores of a result until it is replaced.
+
+        Raises:
+            OSError: the manifest cannot be written.
+        """
+        self._write(self.known, self.scores | {self._key(result): scores})
 
     def _key(self, result: Path) -> str:
         return result.relative_to(self.output).as_posix()
 
-    def _read(self) -> dict[str, Settings]:
+    def _read(self) -> tuple[dict[str, Settings], dict[str, Scores]]:
         try:
             content = json.loads(read_text(self.path, limit=MAX_BYTES))
-            return {name: dict(content["settings"][index]) for name, index in content["results"].items()}
+            known = {name: dict(content["settings"][index]) for name, index in content["results"].items()}
+            scores = {name: _checked(of_result) for name, of_result in content.get("scores", {}).items()}
+            return known, scores
         except FileNotFoundError:
-            return {}
+            return {}, {}
         except (ValueError, LookupError, TypeError, AttributeError):
             raise InputError(f"{self.path}: damaged, or not written by restore.py; remove it") from None
 
-    def _write(self, known: dict[str, Settings]) -> None:
+    def _write(self, known: dict[str, Settings], scores: dict[str, Scores]) -> None:
         different = {json.dumps(settings, sort_keys=True): settings for settings in known.values()}
         indices = {text: index for index, text in enumerate(different)}
         results = {name: indices[json.dumps(settings, sort_keys=True)] for name, settings in known.items()}
         content = {"settings": list(different.values()), "results": results}
+        content |= {"scores": scores} if scores else {}
         write_atomically(self.path, json.dumps(content, indent=1) + "\n")
-        self.known = known
+        self.known, self.scores = known, scores
+
+
+def _checked(scores: Any) -> Scores:
+    pairs = {metric: (before, after) for metric, (before, after) in scores.items()}
+    if not all(value is None or math.isfinite(value) for pair in pairs.values() for value in pair):
+        raise ValueError("a score is not finite")
+    return pairs
 
 
 def _differences(found: Settings, wanted: Settings) -> list[str]:

@@ -22,6 +22,7 @@ from conftest import (
 from data.images import write_image
 from data.layouts import Pair
 from data.synthetic.benchmark import write_defocus
+from evaluation.photographs import write_table
 from evaluation.results import write_scores
 from evaluation.scoring import Score
 from evaluation.tables import write_tables
@@ -59,6 +60,7 @@ WRITERS = {
     "benchmarks/ablation.py": "tests/utils/test_files.py",
     "benchmarks/evidence.py": "tests/utils/test_files.py",
     "evaluation/compare.py": "tests/utils/test_files.py",
+    "evaluation/photographs.py": "test_a_writer_loses_nothing",
 }
 OURS = {"replacing", "write_atomically", "write_image", "write_photograph", "save_checkpoint", "save_weights"}
 # What would write a file in place, and the calls that do not.
@@ -193,6 +195,7 @@ WRITES = {
     "deep.tif": lambda path: write_photograph(path, Photograph(PIXELS.astype(np.uint16))),
     "per_image.csv": lambda path: write_scores(path, {"a": [SCORE]}, {"a": "rgb"}, {"a": [Pair("1", path, path)]}),
     "table.md": lambda path: write_tables(path.parent, METRICS),
+    "scores.csv": lambda path: write_table(Manifest(path.parent, {})),
     NAME: manifest,
     "a.pt": lambda path: save_weights(path, build_model(**SMALL).state_dict(), SMALL),
     "a.safetensors": lambda path: save_weights(path, build_model(**SMALL).state_dict(), SMALL),
