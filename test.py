@@ -40,7 +40,7 @@ from data.survey import fingerprint
 from evaluation.command_line import ALL
 from evaluation.cost import count_gmacs
 from evaluation.metrics import PROTOCOLS
-from evaluation.perceptual import load_lpips
+from evaluation.perceptual import LOADERS, Metric
 from evaluation.restored import find_restored
 from evaluation.results import average, has_score, results_of, write_scores
 from evaluation.scoring import (
@@ -100,9 +100,9 @@ def evaluate(args: Namespace, group: Group) -> int:
     warn_of_too_many_workers(sets.workers, group)
     methods, about = restored_before(args, sets) if args.restored else restored_here(args, sets, group)
     saved_files = find_saved_files(args, sets)
-    lpips = load_lpips(group.device) if args.lpips else None
+    perceptual = {metric: load(group.device) for metric, load in LOADERS.items() if args[metric]}
     about = {**this_run("test.py"), "config": sets.config and sets.config.to_dict(), **about, "versions": versions()}
-    results, sheets = score(methods, sets, args, group, lpips, saved_files)
+    results, sheets = score(methods, sets, args, group, perceptual, saved_files)
     leave_group()
     if not group.is_main:
         return 0
@@ -187,7 +187,7 @@ def score(
     sets: TestSets,
     args: Namespace,
     group: Group,
-    lpips,
+    perceptual: dict[str, Metric],
     saved_files: dict[tuple[str, str], Path],
 ) -> tuple[Results, dict[str, list[Row]]]:
     """Score this process's share of every set; returns the results of all processes, and the rows of each sheet."""
@@ -198,7 +198,7 @@ def score(
         share = of_set[group.rank :: group.size]
         compared_every = -(-len(share) // SHOWN_PER_SET)
         loader = evaluation_loader(share, sets.workers, sets.parts[name].degrade)
-        scored = score_images(methods[name], loader, sets.parts[name].protocol, group.device, lpips)
+        scored = score_images(methods[name], loader, sets.parts[name].protocol, group.device, perceptual)
         for result, *images in progress_bar(group, scored, desc=printable(name), total=len(share), leave=False):
             if args.restored and isinstance(result, Score):
                 result = replace(result, seconds=None, input=result.input if sets.has_inputs else {})

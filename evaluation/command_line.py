@@ -45,6 +45,7 @@ def parse_args(doc: str) -> Namespace:
         help=f"evaluation protocol for --input; {ALL}: each",
     )
     parser.add_argument("--lpips", action="store_true", help="also compute LPIPS (AlexNet); requires torchmetrics")
+    parser.add_argument("--dists", action="store_true", help="also compute DISTS (VGG-16); requires torchmetrics")
     parser.add_argument(
         "--save-images",
         action="store_true",

@@ -1,4 +1,8 @@
-"""LPIPS, if torchmetrics is installed."""
+"""LPIPS and DISTS, if torchmetrics is installed: distances between the features of classification networks.
+
+Both functions return a metric of images (N, 3, H, W) in [0, 1], one score per image, (N,); lower is better. They raise
+InputError if torchmetrics is not installed, or if the network's weights are neither cached nor can be downloaded.
+"""
 
 from collections.abc import Callable
 
@@ -7,28 +11,53 @@ from torch import Tensor
 
 from utils.errors import InputError
 
+Metric = Callable[[Tensor, Tensor], Tensor]
 
-def load_lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS with AlexNet (Zhang et al., CVPR 2018): images (N, 3, H, W) in [0, 1] -> one score per image, (N,).
 
-    Raises:
-        InputError: torchmetrics is not installed, or AlexNet's weights are neither cached nor available for download.
-    """
-    try:
+def load_lpips(device: torch.device) -> Metric:
+    """LPIPS with AlexNet, version 0.1 (Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018)."""
+
+    def build():
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-    except ImportError:
-        raise InputError("--lpips: torchmetrics is not installed; run pip install torchmetrics") from None
+
+        # The network without the metric, which validates its inputs' values and so would wait for the device.
+        return LearnedPerceptualImagePatchSimilarity("alex", normalize=True).net
+
+    network = _built("--lpips", build, "AlexNet", "alexnet-owt-7be5be79.pth").to(device).eval()
+    return _clamped(lambda restored, target: network(restored, target, normalize=True))
+
+
+def load_dists(device: torch.device) -> Metric:
+    """DISTS with VGG-16 (Ding et al., "Image quality assessment: unifying structure and texture similarity", IEEE TPAMI
+    2022), at full size; the authors' demonstration scales images to 256 pixels first, which gives other values.
+    """
+
+    def build():
+        from torchmetrics.functional.image.dists import DISTSNetwork
+
+        return DISTSNetwork()
+
+    return _clamped(_built("--dists", build, "VGG-16", "vgg16-397923af.pth").to(device).eval())
+
+
+LOADERS = {"lpips": load_lpips, "dists": load_dists}
+
+
+def _built(option: str, build: Callable[[], torch.nn.Module], network: str, file: str) -> torch.nn.Module:
     try:
-        metric = LearnedPerceptualImagePatchSimilarity("alex", normalize=True).to(device).eval()
+        return build()
+    except ImportError:
+        raise InputError(f"{option}: torchmetrics is not installed; run pip install torchmetrics") from None
     except OSError as error:  # download failed
         raise InputError(
-            f"--lpips: cannot download AlexNet's weights ({error}); put torchvision's alexnet-owt-7be5be79.pth into "
+            f"{option}: cannot download the weights of {network} ({error}); put torchvision's {file} into "
             f"{torch.hub.get_dir()}/checkpoints"
         ) from None
 
-    @torch.inference_mode()
-    def lpips(restored: Tensor, target: Tensor) -> Tensor:
-        # Call the network directly: the metric validates its inputs' values, which would wait for the device.
-        return metric.net(restored.clamp(0, 1), target.clamp(0, 1), normalize=True).flatten()
 
-    return lpips
+def _clamped(metric: Metric) -> Metric:
+    @torch.inference_mode()
+    def of_images(restored: Tensor, target: Tensor) -> Tensor:
+        return metric(restored.clamp(0, 1), target.clamp(0, 1)).flatten()
+
+    return of_images

@@ -13,8 +13,14 @@ from utils.config import PublishedScore, TestSetConfig
 from utils.files import write_atomically
 
 # Column heading and number of decimals of each metric, in column order.
-METRICS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "mae": ("MAE", 4), "lpips": ("LPIPS", 3)}
-LOWER_IS_BETTER = {"mae", "lpips"}
+METRICS = {
+    "psnr": ("PSNR", 2),
+    "ssim": ("SSIM", 4),
+    "mae": ("MAE", 4),
+    "lpips": ("LPIPS", 3),
+    "dists": ("DISTS", 3),
+}
+LOWER_IS_BETTER = {"mae", "lpips", "dists"}
 
 
 def summary(results: Sequence[Score | Failure]) -> dict:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from data.images import BrokenImage, read_image
 from data.transforms import to_tensor
 from evaluation.metrics import PROTOCOLS
+from evaluation.perceptual import Metric
 from inference.failures import reason_of
 from inference.finite import ADVICE
 from inference.whole import restore
@@ -90,7 +91,7 @@ def score_images(
     samples: Iterable[dict],
     protocol: str,
     device: torch.device,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+    perceptual: Mapping[str, Metric] | None = None,
 ) -> Iterator[tuple[Score | Failure, *tuple[Tensor, ...]]]:
     """Restore and score samples of one image each, in order.
 
@@ -101,7 +102,7 @@ def score_images(
         method: restores each image.
         samples: from ``data.datasets.evaluation_loader``.
         protocol: a key of ``evaluation.metrics.PROTOCOLS``.
-        lpips: from ``evaluation.perceptual.load_lpips``, scored in addition to the protocol's metrics.
+        perceptual: metrics of ``evaluation.perceptual`` by name, scored in addition to the protocol's.
 
     Yields:
         The ``Score`` followed by input, restored and target, (1, 3, H, W) in [0, 1] on ``device``; or a ``Failure``
@@ -124,9 +125,8 @@ def score_images(
         restored = method(name, input)
         watch.stop()
         sides = [PROTOCOLS[protocol](image, target) for image in (input, restored)]
-        if lpips is not None:
-            for side, image in zip(sides, (input, restored), strict=True):
-                side["lpips"] = lpips(image, target)
+        for side, image in zip(sides, (input, restored), strict=True):
+            side |= {metric: distance(image, target) for metric, distance in (perceptual or {}).items()}
         metrics = list(sides[0])
         values = [restored.sum(dtype=torch.float64)[None]]  # a metric may not look at every pixel
         values += [side[metric].double() for side in sides for metric in metrics]

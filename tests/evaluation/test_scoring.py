@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_protocol(folders, small_weights, protocol):
         evaluation_loader(pair_folders(*folders), 0),
         protocol,
         torch.device("cpu"),
-        lambda image, target: (image - target).abs().amax((1, 2, 3)),
+        {"lpips": lambda image, target: (image - target).abs().amax((1, 2, 3))},
     )
     for result, input, restored, target in scored:
         for image, scores in ((input, result.input), (restored, result.restored)):
@@ -92,7 +92,7 @@ def test_whatever_happens_to_one_image_the_others_are_scored(folders, step, erro
         return torch.zeros(1)
 
     loader = evaluation_loader(pair_folders(*folders), 0)
-    (failure,), (second, *_) = score_images(method, loader, "rgb", torch.device("cpu"), lpips)
+    (failure,), (second, *_) = score_images(method, loader, "rgb", torch.device("cpu"), {"lpips": lpips})
     assert failure == Failure("astronaut", f"astronaut: {reason}")
     assert isinstance(second, Score)
 
