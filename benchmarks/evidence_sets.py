@@ -29,7 +29,7 @@ class Part:
 class EvidenceSet:
     """A test set below DIR, and the parts of it that have a row in the table.
 
-    ``input`` and ``target`` are folders. With ``degrade``, a key of data.synthetic.degradations.DEGRADATIONS, the
+    ``input`` and ``target`` are folders. With ``degrade``, a key of data.synthetic.drawn.DEGRADATIONS, the
     inputs are made from the targets. The parameters of the classical method are chosen on the part ``choosing`` of this
     set or of the set named ``chosen_on``.
     """

@@ -44,7 +44,7 @@ from data.datasets import PairedImages
 from data.images import read_image, write_image
 from data.layouts import Pair
 from data.sampler import EpochSampler, derived_seed
-from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.drawn import DEGRADATIONS
 from data.synthetic.photographs import photographs
 from data.transforms import PairedCropFlip, to_tensor
 from evaluation.tables import as_markdown
@@ -69,7 +69,7 @@ class SyntheticSet:
     """Number of degraded images."""
     inputs_per_target: int
     degradation: str
-    """A key of data.synthetic.degradations.DEGRADATIONS."""
+    """A key of data.synthetic.drawn.DEGRADATIONS."""
 
     def write(self, folder: Path) -> list[Pair]:
         """Write targets, each a different part of a photograph, and their degraded inputs."""

@@ -17,9 +17,10 @@ from data.cache import DecodedCache
 from data.images import BrokenImage, read_image
 from data.layouts import Pair
 from data.sampler import EpochSampler
-from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.drawn import Drawn, chain_of
 from data.transforms import PairedCropFlip, to_tensor
 from utils.cpus import available_cores, cpu_count
+from utils.degrade_options import Degrade
 from utils.distributed import Group
 from utils.shared_memory import explained_if_full
 from utils.signals import leave_signals_to_the_parent
@@ -35,11 +36,13 @@ _failed: list[Iterator] = []
 class Sample(TypedDict):
     """One pair: input and target are float32 (3, H, W) in [0, 1], or absent if no pair could be read.
 
-    ``broken`` maps each file that could not be used to a one-line error message.
+    ``broken`` maps each file that could not be used to a one-line error message. ``drawn`` lists the synthetic
+    degradations of the input with their parameters.
     """
 
     name: str
     broken: dict[str, str]
+    drawn: NotRequired[list[tuple[str, Drawn]]]
     input: NotRequired[Tensor]
     target: NotRequired[Tensor]
 
@@ -66,7 +69,7 @@ class PairedImages(Dataset[Sample]):
         pairs: the files to load.
         augment: crops and flips a pair; None for whole images.
         seed: base seed of the augmentation, the synthetic degradation and the replacements.
-        degrade: a key of data.synthetic.degradations.DEGRADATIONS. The images of ``pairs`` are then clean, and inputs
+        degrade: the degradation or chain of a set's configuration. The images of ``pairs`` are then clean, and inputs
             are synthesised from the augmented targets; those of whole images always in the same way.
         read: decodes a file to uint8 or uint16 (H, W, 3).
     """
@@ -76,13 +79,13 @@ class PairedImages(Dataset[Sample]):
         pairs: list[Pair],
         augment: PairedCropFlip | None = None,
         seed: int = 0,
-        degrade: str | None = None,
+        degrade: Degrade | None = None,
         read: Callable[[Path], np.ndarray] = read_image,
     ) -> None:
         self.pairs = pairs
         self.augment = augment
         self.seed = seed
-        self.degrade = degrade
+        self.degrade = None if degrade is None else chain_of(degrade)
         self.read = read
 
     def __len__(self) -> int:
@@ -119,13 +122,14 @@ class PairedImages(Dataset[Sample]):
             input, target = to_tensor(input), to_tensor(target)
         else:
             input, target = self.augment(input, target, seed=(self.seed, epoch, index))
+        drawn = []
         if self.degrade is not None:
             # Test images are degraded by their names: in the same way in every process's share of the set.
             name = zlib.crc32(pair.name.encode(errors="surrogateescape"))
             rng = np.random.default_rng([self.seed, name] if self.augment is None else [self.seed, epoch, index])
-            degraded = DEGRADATIONS[self.degrade](target.permute(1, 2, 0).numpy(), rng)
+            degraded, drawn = self.degrade.drawn(target.permute(1, 2, 0).numpy(), rng)
             input = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))
-        return {"name": pair.name, "input": input, "target": target}
+        return {"name": pair.name, "input": input, "target": target, "drawn": drawn}
 
 
 def collate(samples: Sequence[Sample]) -> dict:
@@ -161,7 +165,7 @@ def train_loader(
     sampler: EpochSampler,
     seed: int,
     num_workers: int,
-    degrade: str | None = None,
+    degrade: Degrade | None = None,
     cache: str | None = None,
 ) -> ImageLoader:
     """Batches of augmented crops, float32 (N, 3, *crop_size) in [0, 1], in the order of ``sampler``.
@@ -181,7 +185,7 @@ def train_loader(
     )
 
 
-def evaluation_loader(pairs: list[Pair], num_workers: int, degrade: str | None = None) -> ImageLoader:
+def evaluation_loader(pairs: list[Pair], num_workers: int, degrade: Degrade | None = None) -> ImageLoader:
     """Whole images in the order of ``pairs``, one per batch: float32 (1, 3, H, W) in [0, 1]."""
     return ImageLoader(
         PairedImages(pairs, degrade=degrade),

@@ -7,7 +7,7 @@ import numpy as np
 import skimage.data
 
 from data.images import write_image
-from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.drawn import DEGRADATIONS
 
 TRAIN, TEST = (1, 2, 3), (51, 52)
 HEIGHT, WIDTH = 72, 80

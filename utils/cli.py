@@ -179,7 +179,8 @@ def _check_option(argument: str) -> None:
 def _merge(base: Any, override: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(override, dict)):
         return override
-    return base | {key: _merge(base.get(key), value) for key, value in override.items()}
+    # A degradation replaces another: their parameters have nothing in common.
+    return base | {key: value if key == "degrade" else _merge(base.get(key), value) for key, value in override.items()}
 
 
 def config_of(args: Namespace) -> Config:

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
+from utils.degrade_options import Degrade, parse_degrade
+
 Precision = Literal["float32", "bf16", "fp16"]
 Protocol = Literal["rgb", "y", "y_float", "dehazing", "defocus", "realblur"]  # the keys of evaluation.metrics.PROTOCOLS
 
@@ -55,9 +57,11 @@ class SetConfig:
     """How files are named and paired: a key of data.layouts.LAYOUTS, or your own [INPUT, TARGET] patterns."""
     only: tuple[int, int] | str | None = bounded(0, 10**18, "numbers have at most 18 digits", default=None)
     """Part of the folder to use: image numbers [FIRST, LAST], or a text file below data.root that lists the images."""
-    degrade: Literal["haze", "rain", "snow", "motion_blur", "defocus"] | None = None
+    degrade: Degrade | None = None
     """The folder contains clean images only, and each is degraded like this when loaded (a test image always in the
-    same way); null: it contains pairs."""
+    same way): haze, rain, light_rain, heavy_rain, snow, motion_blur, defocus, low_light, noise or jpeg, one with
+    parameters ({noise: {sigma: 25}}, see docs/degradations.md), or a chain ([motion_blur, noise, jpeg]); null: it
+    contains pairs."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -252,6 +256,11 @@ def check_values(section: Any, where: str = "") -> None:
                 raise ValueError(f"{key}: expected a finite number, not {number}")
             if not least <= number <= most:
                 raise ValueError(f"{key}: expected a number from {least} to {most} ({why}), not {_short(number)}")
+        if isinstance(section, SetConfig) and entry.name == "degrade" and value is not None:
+            try:
+                parse_degrade(value)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
         for name, part in value.items() if isinstance(value, dict) else [("", value)]:
             if is_dataclass(part):
                 check_values(part, f"{key}.{name}{'.' * bool(name)}")

@@ -27,17 +27,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data.images import write_image
-from data.synthetic.degradations import (
-    DEGRADATIONS,
-    haze,
-    heavy_rain,
-    light_rain,
-    motion_blur,
-    shake_kernel,
-    to_linear,
-    to_srgb,
-)
+from data.synthetic.degradations import haze, motion_blur, shake_kernel, to_linear, to_srgb
 from data.synthetic.depth import smooth_depth
+from data.synthetic.drawn import DEGRADATIONS
 from data.synthetic.photographs import PHOTOGRAPHS, photographs
 from utils.cli import ScriptParser
 from utils.errors import run_script
@@ -119,8 +111,8 @@ def write_deraining(folder: Path, variants: dict[str, int], seed: int) -> None:
     sets = {
         "train": ("train", DEGRADATIONS["rain"]),
         "test/Test100": ("test", DEGRADATIONS["rain"]),
-        "test/Rain100H": ("test", heavy_rain),
-        "test/Rain100L": ("test", light_rain),
+        "test/Rain100H": ("test", DEGRADATIONS["heavy_rain"]),
+        "test/Rain100L": ("test", DEGRADATIONS["light_rain"]),
     }
     for index, (subfolder, (split, degrade)) in enumerate(sets.items()):
         images = clean_images(split, variants, len(TASKS) * index + seed)

@@ -1,20 +1,19 @@
 """Physical models that degrade clean photographs: haze, rain, snow, motion blur and defocus.
 
 Images are sRGB-encoded float32 (H, W, 3) in [0, 1], of any size. Depth maps are float32 (H, W), larger is further away.
-Each model takes its physical parameters; ``DEGRADATIONS`` maps names to versions with random parameters. Effects that
-integrate light over the exposure (snow, shake, defocus) are computed in linear light; haze and rain, like the data sets
-whose models they follow, in sRGB values, as are half of the random motion blurs.
+Each model takes its physical parameters; ``data.synthetic.drawn`` draws them. Effects that integrate light over the
+exposure (snow, shake, defocus) are computed in linear light; haze and rain, like the data sets whose models they
+follow, in sRGB values, as are half of the random motion blurs. What a sensor and a file add is in
+``data.synthetic.sensor``.
 """
 
 import functools
 import math
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 
-from data.synthetic.depth import scene_depth
-from data.synthetic.motion import moving_camera, moving_object, random_motion, trajectory
+from data.synthetic.motion import trajectory
 
 FLAKE_SIZES = 6
 # Largest kernel side that OpenCV's filter2D convolves directly. For larger ones it uses a DFT, 50 times slower.
@@ -262,137 +261,10 @@ def disc(radius: float, samples: int = 8) -> np.ndarray:
     return (cover / cover.sum()).astype(np.float32)
 
 
-def random_haze(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``haze`` with the parameter ranges of RESIDE's indoor set; depth is synthesised if None.
-
-    Half of the airlights are white: those of the test set SOTS-Indoor are, as far as its pairs tell.
-    """
-    depth = scene_depth(clean, rng) if depth is None else depth
-    airlight = 1 if rng.random() < 0.5 else rng.uniform(0.7, 1)
-    return haze(clean, depth, beta=rng.uniform(0.6, 1.8), airlight=airlight)
-
-
-def light_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Soft streaks in one direction, similar to Rain100L; depth is ignored."""
-    return rain(clean, _soft_streaks(rng, clean.shape[:2]))
-
-
-def heavy_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Dense flat streaks in one or a few directions over soft ones, similar to Rain100H; depth is ignored."""
-    size = clean.shape[:2]
-    streaks = _soft_streaks(rng, size) if rng.random() < 0.8 else np.zeros(size, np.float32)
-    main = rng.uniform(-30, 30)
-    for _ in range(rng.integers(1, 6)):
-        soft = bool(rng.random() < 0.5)
-        streaks += streak_layer(
-            rng,
-            size,
-            angle=main + rng.normal(0, 4) if rng.random() < 0.7 else rng.uniform(-40, 40),
-            length=np.exp(rng.uniform(np.log(10), np.log(100))),
-            width=rng.uniform(0.8, 3),
-            cover=rng.uniform(0.05, 1.2 if soft else 0.7),
-            brightness=rng.uniform(0.1, 0.7 if soft else 0.4),
-            soft=soft,
-        )
-    return rain(clean, streaks)
-
-
-def random_rain(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``light_rain`` or ``heavy_rain``, as likely; depth is ignored."""
-    return (light_rain if rng.random() < 0.5 else heavy_rain)(clean, rng)
-
-
-def random_snow(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``snow`` from a few still flakes to streaks of a snowstorm of up to 24 pixels; depth is ignored."""
-    size = rng.uniform(3, 12)
-    return snow(
-        clean,
-        rng,
-        angle=rng.uniform(-50, 50),
-        motion=rng.uniform(0, 12 / size),
-        size=size,
-        cover=np.exp(rng.uniform(np.log(0.003), np.log(0.03))),
-        opacity=rng.uniform(0.5, 1),
-        veil=rng.uniform(0, 0.1),
-        brightness=rng.uniform(0.7, 1),
-    )
-
-
-def random_motion_blur(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """Motion of the camera by 2 to 32 pixels and, half the time, of an object as well; depth is ignored.
-
-    Frames are averaged in linear light, as a sensor does, or in sRGB values, as GoPro is made: its blurred images have
-    the mean of its sharp ones. Its blur is mostly 4 to 40 pixels long and differs within an image.
-    """
-    height, width = clean.shape[:2]
-    extent = rng.uniform(2, 32)
-    frames = 7 + int(extent / 3)  # GoPro's have gaps too: they are averages of 7 to 13
-    is_linear = rng.random() < 0.5
-    image = to_linear(clean) if is_linear else clean
-    camera = random_motion(rng, extent, frames, rng.uniform((0, 0), (width, height)), turn=extent / 300)
-    if rng.random() < 0.5:
-        centre, radii = rng.uniform((0, 0), (width, height)), rng.uniform(15, 60, 2)
-        own = random_motion(rng, rng.uniform(2, 32), frames, centre)
-        mask = _soft_ellipse((height, width), centre, radii)
-        blurred = moving_object(image, camera, mask, own)
-    else:
-        blurred = moving_camera(image, camera)
-    return to_srgb(blurred) if is_linear else np.clip(blurred, 0, 1)
-
-
-def random_defocus(clean: np.ndarray, rng: np.random.Generator, depth: np.ndarray | None = None) -> np.ndarray:
-    """``defocus`` with a mean blur radius of 0.5 to 5 pixels (at most 12 anywhere).
-
-    Half the time the focus is on a pixel, else at any depth of the scene, so that all of a crop may be out of focus.
-    """
-    depth = scene_depth(clean, rng) if depth is None else np.maximum(depth, 1e-3)
-    focus = float(rng.choice(depth.ravel())) if rng.random() < 0.5 else rng.uniform(0.1, 1)
-    blur = np.abs(1 / depth - 1 / focus)  # radius per unit of strength
-    strength = min(rng.uniform(0.5, 5) / (blur.mean() + 1e-6), 12 / (blur.max() + 1e-6))
-    return defocus(clean, depth, focus, strength)
-
-
-DEGRADATIONS: dict[str, Callable[..., np.ndarray]] = {
-    "haze": random_haze,
-    "rain": random_rain,
-    "snow": random_snow,
-    "motion_blur": random_motion_blur,
-    "defocus": random_defocus,
-}
-"""Functions ``degrade(clean, rng, depth=None) -> degraded``. All randomness is drawn from ``rng``; ``depth`` is (H, W)
-with values up to 1, and synthesised if needed and None."""
-
-
-def _soft_streaks(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Soft streaks of several sizes in almost one direction, (*size)."""
-    main, strength = rng.uniform(-40, 40), rng.uniform(0.2, 1)
-    streaks = np.zeros(size, np.float32)
-    for _ in range(rng.integers(2, 6)):
-        length = np.exp(rng.uniform(np.log(6), np.log(60)))
-        streaks += streak_layer(
-            rng,
-            size,
-            angle=main + rng.normal(0, 3),
-            length=length,
-            width=rng.uniform(1, 2 + length / 15),
-            cover=rng.uniform(0.01, 0.12),
-            brightness=strength * rng.uniform(0.1, 1),
-            soft=True,
-        )
-    return streaks
-
-
 def _composite(clean: np.ndarray, transmission: np.ndarray, brightness: float) -> np.ndarray:
     """Blend the image, in linear light, with a foreground of ``brightness`` and opacity 1 - ``transmission`` (H, W)."""
     transmission = transmission[..., None]
     return to_srgb(to_linear(clean) * transmission + brightness * (1 - transmission))
-
-
-def _soft_ellipse(size: tuple[int, int], centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Opacity of an ellipse with centre and radii (x, y) in pixels, (*size, 1); its border is 2 pixels wide."""
-    x, y = ((np.arange(size[1 - axis]) - centre[axis]) / radii[axis] for axis in (0, 1))
-    distance = np.hypot(y[:, None], x).astype(np.float32)
-    return np.clip(0.5 + (1 - distance) * radii.min().astype(np.float32) / 2, 0, 1)[..., None]
 
 
 def _convolve(light: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from benchmarks.documents import markers
 from benchmarks.evidence import COMMAND, OURS
 from benchmarks.evidence_report import tables
 from data.images import read_image, write_image
-from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.drawn import DEGRADATIONS
 from data.transforms import to_tensor
 from evaluation.metrics import PROTOCOLS
 from models.weights import load_model, read_model, save_weights

@@ -11,7 +11,7 @@ from conftest import ROOT, psnr, run_script
 from torch import Tensor
 
 from data.images import read_image, write_image
-from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.drawn import DEGRADATIONS
 from inference import Restorer
 from inference.shipped import FOLDER, TASKS, shipped_weights
 from models import load_model

@@ -170,12 +170,15 @@ def test_clean_images_are_degraded_in_the_loader(tmp_path):
     config = ["--config", ROOT / "configs" / "deraining_rain13k.yaml", "--data.root", root]
     options = [
         "--data.train.folder=train/target",
-        "--data.train.degrade=rain",
-        "--train.epochs=2",
+        "--data.train.degrade=[rain, {noise: {sigma: [5, 25]}}, jpeg]",
         "--data.num_workers=2",
     ]
-    result = run_script("train.py", *config, "--output", tmp_path / "run", *TINY, *options)
-    assert result.returncode == 0, result.stderr
+    for epochs in (2, 3):
+        run = ["--output", tmp_path / "run", *TINY, *options, f"--train.epochs={epochs}", "--resume=auto"]
+        result = run_script("train.py", *config, *run)
+        assert result.returncode == 0, result.stderr
+    assert "at epoch 3" in result.stdout
+    assert_refused(run_script("train.py", *config, *run, "--data.train.degrade=rain"), "data.train.degrade was [")
     assert_refused(run_script("train.py", *config, "--output", tmp_path / "no", "--data.train.degrade=fog"), "degrade")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from album import CHELSEA
 
-from data.synthetic.degradations import DEGRADATIONS
+from data.synthetic.drawn import DEGRADATIONS
 from data.synthetic.motion import moving_camera, moving_object, random_motion
 
 IMAGE = CHELSEA[50:178, 100:260].astype(np.float32) / 255
