@@ -181,7 +181,7 @@ def log_first(update: Update, batch: dict, run: Run, config: Config) -> None:
     if run.curves is not None:
         run.curves.first_batch(batch, step=1)
         if config.train.log_every > 1 and update.finite:
-            losses = {f"loss/{term}": value.item() for term, value in update.loss._asdict().items()}
+            losses = {f"loss/{term}": value.item() for term, value in update.loss.computed().items()}
             run.curves.scalars(losses, step=1)
 
 

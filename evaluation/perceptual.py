@@ -14,8 +14,11 @@ from utils.errors import InputError
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 
-def load_lpips(device: torch.device) -> Metric:
-    """LPIPS with AlexNet, version 0.1 (Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018)."""
+def lpips_network(device: torch.device, option: str = "--lpips") -> torch.nn.Module:
+    """The network of LPIPS, which is not trained: with ``normalize=True``, two images -> (N, 1, 1, 1).
+
+    ``option`` asked for it, and begins the message of an InputError.
+    """
 
     def build():
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -23,7 +26,13 @@ def load_lpips(device: torch.device) -> Metric:
         # The network without the metric, which validates its inputs' values and so would wait for the device.
         return LearnedPerceptualImagePatchSimilarity("alex", normalize=True).net
 
-    network = _built("--lpips", build, "AlexNet", "alexnet-owt-7be5be79.pth").to(device).eval()
+    network = _built(option, build, "AlexNet", "alexnet-owt-7be5be79.pth")
+    return network.to(device).eval().requires_grad_(False)
+
+
+def load_lpips(device: torch.device) -> Metric:
+    """LPIPS with AlexNet, version 0.1 (Zhang et al., "The unreasonable effectiveness of deep features", CVPR 2018)."""
+    network = lpips_network(device)
     return _clamped(lambda restored, target: network(restored, target, normalize=True))
 
 

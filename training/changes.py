@@ -1,10 +1,11 @@
 """Which configuration keys may change when a run is resumed."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from utils.config import Config
+from utils.config import Config, LossConfig, TrainConfig
 from utils.errors import InputError
 
 # Every configuration key is in exactly one of these sets; a trailing dot stands for all keys of a section.
@@ -36,7 +37,16 @@ FROM_HERE = {  # may change, takes effect from the current step on and is report
     "train.sync_batch_norm",
     "train.ema_decay",
 }
-IDENTITY = {"task", "seed", "model.", "data.train.", "data.crop_size"}  # a change makes it another run
+IDENTITY = {  # a change makes it another run
+    "task",
+    "seed",
+    "model.",
+    "data.train.",
+    "data.crop_size",
+    "train.optimizer",
+    "train.betas",
+    "train.weight_decay",
+}
 
 SCORED_BY = ("folder", "layout", "only", "degrade", "protocol", "optional")  # what affects scores of a validation set
 
@@ -55,7 +65,7 @@ def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> li
     Raises:
         InputError: the value of a key changed that may not change within a run.
     """
-    before, now = dict(_leaves(stored)), dict(_leaves(config.to_dict()))
+    before, now = _defaults(stored) | dict(_leaves(stored)), dict(_leaves(config.to_dict()))
     changed = [key for key in now if key in before and before[key] != now[key]]
     for key in changed:
         toggled = key == "train.ema_decay" and None in (before[key], now[key])
@@ -66,6 +76,17 @@ def check_changes(stored: Mapping[str, Any], config: Config, output: Path) -> li
                 "these weights)"
             )
     return [f"{key}: {_short(before[key])} -> {_short(now[key])}" for key in changed if _is_in(key, FROM_HERE)]
+
+
+def _defaults(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of keys that a run of an earlier version did not have: it behaved like this."""
+    sections = {"loss": LossConfig, "train": TrainConfig}
+    return {
+        f"{section}.{key.name}": list(key.default) if isinstance(key.default, tuple) else key.default
+        for section, kind in sections.items()
+        for key in fields(kind)
+        if isinstance(stored.get(section), Mapping) and key.default is not MISSING
+    }
 
 
 def validation_changed(stored: Mapping[str, Any], config: Config) -> bool:

@@ -17,9 +17,12 @@ HYPER_PARAMETERS = {
     "task": (),
     "seed": (),
     "model": ("num_blocks", "channels", "mean_window"),
-    "loss": ("fft_weight",),
+    "loss": ("l1_weight", "fft_weight", "charbonnier_weight", "ssim_weight", "lpips_weight"),
     "data": ("crop_size",),
-    "train": ("epochs", "batch_size", "lr", "warmup_epochs", "clip_norm", "precision", "ema_decay"),
+    "train": (
+        *("epochs", "batch_size", "accumulate", "optimizer", "lr", "weight_decay", "warmup_epochs", "clip_norm"),
+        *("precision", "ema_decay"),
+    ),
 }
 
 

@@ -20,11 +20,11 @@ from data.datasets import evaluation_loader, train_loader, warn_of_too_many_work
 from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
 from data.survey import check_pairs, fingerprint, still_broken
-from losses import MultiScaleLoss
 from models import build_model, load_weights
 from training.changes import check_changes, validation_changed
 from training.curves import Curves
 from training.moving_average import MovingAverage
+from training.objective import build_loss, build_optimizer
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
 from training.step import TrainingStep, Update
@@ -123,13 +123,13 @@ class Run:
         if train.ema_decay is not None:
             self.ema = MovingAverage(self.model, train.ema_decay)
         self.evaluated = self.model if self.ema is None else self.ema.module
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr, fused=True)
+        optimizer = build_optimizer(self.model, train)
         self.scheduler = build_schedule(optimizer, config)
         compiling = device.type == "cuda" if train.compile is None else train.compile
         forward = compiled(self.model) if compiling else self.model
         self.step = TrainingStep(
             self.model,
-            MultiScaleLoss(config.loss.fft_weight),
+            build_loss(config.loss, device),
             optimizer,
             train.clip_norm,
             precision=precision,
@@ -324,8 +324,8 @@ def warn_of_single_images(config: Config, model: nn.Module, group: Group) -> Non
     if train.accumulate > 1 and has_norm and together * train.batch_size < 2 * group.size * train.accumulate:
         print(
             f"warning: train.accumulate: with {train.accumulate}, micro-batches have a single image, so batch norm "
-            f"uses its running statistics and does not update them; {train.batch_size // (2 * group.size)} or less "
-            "leaves two images",
+            f"uses its running statistics and does not update them; a train.batch_size of "
+            f"{2 * group.size * train.accumulate} gives each two",
             file=sys.stderr,
         )
 

@@ -81,7 +81,8 @@ class TrainingStep:
         for number, (input, target) in enumerate(parts, start=1):
             with contextlib.nullcontext() if number == micro_batches else self._no_exchange():
                 losses.append(self._accumulate(input, target, weight * (len(input) / count)))
-        return self._update(LossTerms(*map(sum, zip(*losses, strict=True))))
+        terms = [loss.computed() for loss in losses]
+        return self._update(LossTerms(**{name: sum(term[name] for term in terms) for name in terms[0]}))
 
     def _no_exchange(self) -> contextlib.AbstractContextManager:
         """Processes exchange the sum of their gradients once, in the backward pass of the last micro-batch."""
@@ -93,9 +94,9 @@ class TrainingStep:
         input, target = (images.to(self.device, non_blocking=True) for images in (input, target))
         with autocast(self.precision, self.device):
             outputs = self.network(input)
-        loss = LossTerms(*(term * weight for term in self.criterion(outputs, target)))
-        self.scaler.scale(loss.total).backward()
-        return LossTerms(*(term.detach() for term in loss))
+        terms = {name: term * weight for name, term in self.criterion(outputs, target).computed().items()}
+        self.scaler.scale(terms["total"]).backward()
+        return LossTerms(**{name: term.detach() for name, term in terms.items()})
 
     def _update(self, loss: LossTerms) -> Update:
         self.scaler.unscale_(self.optimizer)

@@ -56,7 +56,7 @@ class Meter:
 
     def __init__(self, group: Group, max_skipped: int, loader: TimedLoader) -> None:
         self.group, self.max_skipped, self.loader = group, max_skipped, loader
-        self.sums = torch.zeros(4, device=group.device)
+        self.sums: dict[str, Tensor] = {}  # by curve
         self.finite = torch.zeros((), device=group.device)
         self.in_a_row = torch.zeros((), device=group.device)
         self.finite_in_epoch = torch.zeros((), device=group.device)
@@ -72,7 +72,9 @@ class Meter:
             Why the run must end: too many skipped updates in a row, reported ``LAG`` updates late. None if it can
             continue.
         """
-        self.sums += torch.where(update.finite, torch.stack([*update.loss, update.grad_norm]), 0)
+        figures = {f"loss/{term}": value for term, value in update.loss.computed().items()}
+        for curve, value in (figures | {"train/grad_norm": update.grad_norm}).items():
+            self.sums[curve] = self.sums.get(curve, 0) + torch.where(update.finite, value, 0)
         self.finite += update.finite
         self.in_a_row = torch.where(update.finite, 0, self.in_a_row + 1)
         self.names.append(batch["name"])
@@ -127,18 +129,17 @@ class Meter:
 
     def take(self) -> dict[str, float]:
         """The means since the last call, by curve; without losses and gradient norm if all updates were skipped."""
-        sums = self.group.mean(self.sums.clone())
-        *means, finite = torch.cat([sums, self.finite[None]]).tolist()
+        sums = self.group.mean(torch.stack([*self.sums.values()]))
+        *sums, finite = torch.cat([sums, self.finite[None]]).tolist()
         seconds = time.perf_counter() - self.start
-        curves = ("loss/total", "loss/content", "loss/fft", "train/grad_norm")
-        values = {name: value / finite for name, value in zip(curves, means, strict=True)} if finite else {}
+        values = {curve: value / finite for curve, value in zip(self.sums, sums, strict=True)} if finite else {}
         values["train/skipped_steps"] = self.count - int(finite)
         values["train/images_per_second"] = self.images * self.group.size / seconds
         values["train/waiting_for_data"] = self.loader.take() / seconds
         if self.group.device.type == "cuda":
             values["train/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self.count = self.images = 0
-        self.sums.zero_()
+        self.sums = {}
         self.finite.zero_()
         self.start = time.perf_counter()
         return values

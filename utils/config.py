@@ -41,10 +41,18 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class LossConfig:
-    """The loss: content + fft_weight * fft"""
+    """The loss: a weighted sum of terms; L1 + 0.1 FFT in the recipes"""
 
+    l1_weight: float = bounded(0, 1e6, "beyond, the other terms are lost in rounding", default=1.0)
+    """Weight of the mean absolute difference of pixels (curve loss/content), summed over the output scales."""
     fft_weight: float = bounded(0, 1e6, "beyond, the content term is lost in rounding", default=0.1)
-    """Weight of the FFT term."""
+    """Weight of the mean absolute difference of Fourier coefficients (loss/fft), summed over the output scales."""
+    charbonnier_weight: float = bounded(0, 1e6, "beyond, the other terms are lost in rounding", default=0.0)
+    """Weight of the Charbonnier term, a smooth L1 (loss/charbonnier), summed over the scales; 0: no such term."""
+    ssim_weight: float = bounded(0, 1e6, "beyond, the other terms are lost in rounding", default=0.0)
+    """Weight of 1 - SSIM of the full-size output (loss/ssim); 0: no such term."""
+    lpips_weight: float = bounded(0, 1e6, "beyond, the other terms are lost in rounding", default=0.0)
+    """Weight of LPIPS (AlexNet) of the full-size output (loss/lpips); needs torchmetrics. 0: no such term."""
 
 
 @dataclass(kw_only=True)
@@ -153,7 +161,7 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """Training: Adam, linear warm-up to lr, then cosine decay to min_lr, updated once per epoch"""
+    """Training: Adam or AdamW, linear warm-up to lr, then cosine decay to min_lr, updated once per epoch"""
 
     epochs: int = bounded(1, 10**6, "the longest recipe has 5000")
     """Number of epochs, including warm-up."""
@@ -162,6 +170,12 @@ class TrainConfig:
     accumulate: int = bounded(1, 2**16, "each micro-batch has at least one image", default=1)
     """Gradient accumulation: each process computes its images of an update in this many micro-batches, one after the
     other, which takes the memory of one. train.batch_size remains the whole batch: 8 with accumulate 4 is 4 times 2."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """adam, as in the recipes, or adamw, whose weight decay does not pass through Adam's scaling."""
+    betas: tuple[float, float] = bounded(0, 1 - 1e-9, "1 would never forget a gradient", default=(0.9, 0.999))
+    """Decay of the moving averages of the gradient and of its square in Adam and AdamW."""
+    weight_decay: float = bounded(0, 1000, "beyond, nothing is left of the weights", default=0.0)
+    """Weight decay of convolution weights; norms, biases and the attention's weights per channel never decay."""
     lr: float = bounded(1e-15, 1000, "Adam moves each weight by about this much in a step")
     """Peak learning rate, reached at the end of warm-up."""
     min_lr: float = bounded(0, 1000, "it is at most train.lr", default=1e-6)
@@ -213,6 +227,13 @@ class Config:
                 is_folder_name, f"data: the set {name!r} needs another name: its images go to a folder of that name"
             )
         _require(data.validation is None or len(data.validation) > 0, "data.validation needs at least one set, or null")
+        weights = asdict(self.loss)
+        _require(any(weights.values()), f"loss: one of {', '.join(weights)} must be more than 0")
+        for key, least in (("ssim_weight", 11), ("lpips_weight", 32)):
+            _require(
+                not weights[key] or min(data.crop) >= least,
+                f"loss.{key}: needs a data.crop_size of at least {least}, not {min(data.crop)}",
+            )
         _require(train.min_lr <= train.lr, f"train.min_lr: {train.min_lr} is more than train.lr, {train.lr}")
         _require(
             train.warmup_epochs < train.epochs,

@@ -169,7 +169,7 @@ def test_micro_batches_of_one_image_are_warned_of(trained, tmp_path):
     assert result.returncode == 0
     (line,) = result.stderr.splitlines()
     assert line.startswith("warning: train.accumulate: with 4, micro-batches have a single image")
-    assert "; 2 or less leaves two images" in line
+    assert "; a train.batch_size of 8 gives each two" in line
 
 
 def test_more_micro_batches_than_images_are_refused(trained, tmp_path):
