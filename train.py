@@ -116,7 +116,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
     stop, last_saved = StopSignal(), time.monotonic()
     bar = progress_bar(group, total=run.total_steps(), initial=progress["step"], unit="step", smoothing=0.05)
     batches = TimedLoader(loaders.training)
-    meter = Meter(group, config.train.max_skipped, batches)
+    meter = run.meter = Meter(group, config.train.max_skipped, batches, progress["so_far"])
     with bar:
         while progress["epoch"] <= epochs:
             epoch = progress["epoch"]
@@ -138,10 +138,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                 problem = meter.add(update, batch)
                 if problem is not None:
                     give_up(run, group, problem)
-                if progress["step"] == 1:
-                    log_first(update, batch, run, config)
-                if progress["step"] % config.train.log_every == 0:
-                    log(meter, run, config, bar)
+                log(update, batch, run, bar)
 
                 stopping = group.any(stop.received)
                 if stopping or time.monotonic() - last_saved > SAVE_SECONDS:
@@ -150,7 +147,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                 if stopping:
                     return False
 
-            problem = meter.end_epoch(progress["batch"])
+            problem = meter.end_epoch()
             if problem is not None:
                 give_up(run, group, problem)
             if epoch % config.train.validate_every == 0 or epoch == epochs:
@@ -176,23 +173,36 @@ def give_up(run: Run, group: Group, problem: str) -> NoReturn:
     group.refuse(problem)
 
 
-def log_first(update: Update, batch: dict, run: Run, config: Config) -> None:
-    """Show the first batch, and write its loss, unless ``log`` does so."""
+def log(update: Update, batch: dict, run: Run, bar: tqdm) -> None:
+    """Write the points of the curves that belong to this step; the loop waits for the device only for them."""
+    step = run.progress["step"]
+    if step == 1:
+        log_first(update, batch, run)
+    if step % run.config.train.log_every == 0:
+        log_interval(run, bar)
+    if run.is_trained():  # before any checkpoint of this step
+        values = run.meter.take_epoch()
+        if run.curves is not None:
+            run.curves.scalars(values, step)
+
+
+def log_first(update: Update, batch: dict, run: Run) -> None:
+    """Show the first batch, and write its loss, unless ``log_interval`` does so."""
     if run.curves is not None:
         run.curves.first_batch(batch, step=1)
-        if config.train.log_every > 1 and update.finite:
+        if run.config.train.log_every > 1 and update.finite:
             losses = {f"loss/{term}": value.item() for term, value in update.loss.computed().items()}
             run.curves.scalars(losses, step=1)
 
 
-def log(meter: Meter, run: Run, config: Config, bar: tqdm) -> None:
-    """Write a point of each curve; otherwise, the loop waits for the device only at its first step."""
+def log_interval(run: Run, bar: tqdm) -> None:
+    """Write the means over the last ``train.log_every`` steps."""
     step = run.progress["step"]
-    values = meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
+    values = run.meter.take() | {"train/lr": run.scheduler.get_last_lr()[0]}
     if run.curves is not None:
         run.curves.scalars(values, step)
         if skipped := values["train/skipped_steps"]:
-            warning = f"warning: skipped {skipped} of the {config.train.log_every} steps up to step {step}"
+            warning = f"warning: skipped {skipped} of the {run.config.train.log_every} steps up to step {step}"
             tqdm.write(f"{warning}: loss or gradient not finite", file=sys.stderr)
     bar.set_postfix(loss=f"{values.get('loss/total', math.nan):.4f}", lr=f"{values['train/lr']:.2e}")
 

@@ -43,7 +43,8 @@ def train_two_steps(mean_window, precision, processes, folder):
         with Waits() as waits:
             meter.add(run.step(batch, 0.5), batch)
         assert waits.operations == []
-        on_gpu = [*run.model.state_dict().values(), *run.evaluated.state_dict().values(), meter.sums]
+        on_gpu = [*run.model.state_dict().values(), *run.evaluated.state_dict().values()]
+        on_gpu += meter.sums.on_device.values()
         assert {tensor.device for tensor in on_gpu} == {GPU}
 
 

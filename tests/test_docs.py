@@ -32,7 +32,7 @@ DOCUMENTS = [
     *(ROOT / "weights" / "README.md", ROOT / "tests" / "reliability.md"),
 ]
 # What users have and runs write, names of curves
-NOT_OURS = ("validation/", "loss/", "/", "checkpoints/", "results/", "runs/", "train/")
+NOT_OURS = ("validation/", "loss/", "epoch/", "/", "checkpoints/", "results/", "runs/", "train/")
 ROOMS = ("benchmarks", "data", "evaluation", "inference", "models")  # with scripts
 SCRIPTS = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
 OTHER_OPTIONS = {"--help", "--max-restarts"}  # argparse, torchrun

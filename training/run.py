@@ -28,6 +28,7 @@ from training.objective import build_loss, build_optimizer
 from training.parallel import distributed, synchronised
 from training.resume import resume_training, training_state
 from training.step import TrainingStep, Update
+from training.watch import Meter
 from utils.checkpoint_files import kept_checkpoints, save_checkpoint
 from utils.cli import read_yaml
 from utils.compiling import compiled
@@ -93,10 +94,12 @@ class Run:
         model: the network, to be put into training mode before each epoch.
         evaluated: the network to validate: the moving average if there is one.
         curves: in the main process after ``open_curves``.
+        meter: measures the current epoch; the loop sets it.
         progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
-            steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); the broken training images
-            met so far (``broken``); the validation images to show (``shown``), by set and difficulty; and the
-            fingerprints of the training set (``data``) and of the validation sets (``validation``).
+            steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); in a checkpoint, the figures
+            of the current epoch (``so_far``); the broken training images met so far (``broken``); the validation images
+            to show (``shown``), by set and difficulty; and the fingerprints of the training set (``data``) and of the
+            validation sets (``validation``).
 
     Raises:
         InputError: the configuration does not suit the network or the device, or the weights cannot be loaded.
@@ -143,12 +146,14 @@ class Run:
             "samples": 0,
             "step": 0,
             "best_psnr": float("-inf"),
+            "so_far": {},
             "broken": {},
             "shown": {},
             "data": None,
             "validation": None,
         }
         self.curves: Curves | None = None
+        self.meter: Meter | None = None
 
     def resume(self, fingerprints: Mapping[str, Any]) -> list[str]:
         """Restore the state saved in the last checkpoint, under the current configuration and for the current data.
@@ -166,7 +171,7 @@ class Run:
         """
         stored = self._stored_config()
         changes = check_changes(stored, self.config, self.output)
-        blank = self.progress | dict.fromkeys(("samples", "step", "shown"))
+        blank = self.progress | dict.fromkeys(("samples", "step", "so_far", "shown"))
         progress = self.progress
         progress.update(resume_training(self.last, self._stateful(), blank))
         self._complete_progress(stored)
@@ -204,10 +209,10 @@ class Run:
 
     def open_curves(self) -> None:
         """Open TensorBoard's event file, without the points after the last checkpoint."""
-        self.curves = Curves(self.output, self.progress["step"], validated=not self._awaits_validation())
+        self.curves = Curves(self.output, self.progress["step"], validated=not self.is_trained())
         self.curves.describe(self.config, self.progress["step"] + 1)
 
-    def _awaits_validation(self) -> bool:
+    def is_trained(self) -> bool:
         """Whether the steps of the epoch are done, and its validation, if any, is not."""
         return self.progress["batch"] > 0 and self.progress["samples"] >= self.sampler.length
 
@@ -227,7 +232,7 @@ class Run:
         if progress["samples"] >= before["pairs"]:  # only the validation is left
             progress["samples"] = now["pairs"]
             return [change]
-        progress["batch"] = progress["samples"] = 0
+        progress.update(batch=0, samples=0, so_far={})
         return [f"{change}; epoch {progress['epoch']} starts again"]
 
     def _with_position(self, change: str) -> str:
@@ -246,7 +251,8 @@ class Run:
     def _complete_progress(self, stored: Mapping[str, Any]) -> None:
         """Fill in what checkpoints of earlier versions do not store, from the batch size of that run."""
         progress, sampler = self.progress, self.sampler
-        progress["shown"] = progress["shown"] or {}
+        for key in ("so_far", "shown"):
+            progress[key] = progress[key] or {}
         if progress["step"] is None:
             train = stored.get("train")
             batch_size = train.get("batch_size") if isinstance(train, Mapping) else None
@@ -260,6 +266,8 @@ class Run:
         if self.group.is_main:
             if self.curves is not None:
                 self.curves.flush()
+            if self.meter is not None:
+                self.progress["so_far"] = self.meter.so_far()
             state = training_state(self._stateful(), self.progress)
             save_checkpoint(self.last, self._description() | state, self.config.train.keep_checkpoints)
 

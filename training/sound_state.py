@@ -127,6 +127,8 @@ def _progress(stored: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
             progress[key] = _score(value, name)
         elif key == "broken":
             progress[key] = _texts(value, name)
+        elif key == "so_far":
+            progress[key] = _like(value, dict.fromkeys(_named(value, name), 0.0), name)
         elif key == "shown":
             progress[key] = {part: _texts(entry, f"{name}.{part}") for part, entry in _named(value, name).items()}
         elif key in ("data", "validation"):

@@ -37,10 +37,52 @@ class TimedLoader(Generic[Batch]):
             yield batch
             start = time.perf_counter()
 
-    def take(self) -> float:
-        """The seconds spent waiting since the last call."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
+
+class Sums:
+    """The figures of the updates since the last point of the curves, or since the start of the epoch.
+
+    Args:
+        loader: the loader of the batches.
+        before: of an epoch that is resumed, what ``state`` returned.
+    """
+
+    def __init__(self, loader: TimedLoader, before: Mapping[str, float] | None = None) -> None:
+        self.before = before or {}
+        self.on_device: dict[str, Tensor] = {}  # sums over the finite updates, by name
+        self.count, self.images = (int(self.before.get(name, 0)) for name in ("count", "images"))
+        self.loader = loader
+        self.start = time.perf_counter() - self.before.get("seconds", 0.0)
+        self.waited_before = loader.seconds - self.before.get("waiting", 0.0)
+
+    def add(self, figures: Mapping[str, Tensor], images: int) -> None:
+        """Add an update's figures, 0 if it was skipped, and the number of its images."""
+        for name, value in figures.items():
+            self.on_device[name] = self.on_device.get(name, self.before.get(name, 0.0)) + value
+        self.images += images
+        self.count += 1
+
+    def means(self, group: Group) -> dict[str, float]:
+        """Means over the finite updates, if there are any, by name; images per second, and the time spent waiting.
+
+        All processes must call this. ``waiting_for_data`` is a fraction of the time.
+        """
+        sums = dict(zip(self.on_device, group.mean(torch.stack([*self.on_device.values()])).tolist(), strict=True))
+        finite = sums.pop("finite")
+        seconds = time.perf_counter() - self.start
+        means = {name: value / finite for name, value in sums.items()} if finite else {}
+        return means | {
+            "skipped_steps": self.count - int(finite),
+            "images_per_second": self.images * group.size / seconds,
+            "waiting_for_data": (self.loader.seconds - self.waited_before) / seconds,
+        }
+
+    def state(self) -> dict[str, float]:
+        """What continues these sums after resuming; of several processes, the main one's share stands for all."""
+        if not self.on_device:
+            return dict(self.before)
+        sums = {name: value.item() for name, value in self.on_device.items()}
+        times = {"seconds": time.perf_counter() - self.start, "waiting": self.loader.seconds - self.waited_before}
+        return sums | times | {"count": self.count, "images": self.images}
 
 
 class Meter:
@@ -52,18 +94,17 @@ class Meter:
         group: the processes that train together.
         max_skipped: the run must end after this many skipped updates in a row.
         loader: the loader of the batches, for the time spent waiting.
+        so_far: of an epoch that is resumed, what ``so_far`` returned when it was saved.
     """
 
-    def __init__(self, group: Group, max_skipped: int, loader: TimedLoader) -> None:
+    def __init__(
+        self, group: Group, max_skipped: int, loader: TimedLoader, so_far: Mapping[str, float] | None = None
+    ) -> None:
         self.group, self.max_skipped, self.loader = group, max_skipped, loader
-        self.sums: dict[str, Tensor] = {}  # by curve
-        self.finite = torch.zeros((), device=group.device)
+        self.sums, self.epoch = Sums(loader), Sums(loader, so_far)
         self.in_a_row = torch.zeros((), device=group.device)
-        self.finite_in_epoch = torch.zeros((), device=group.device)
         self.names: deque[Sequence[str]] = deque(maxlen=max_skipped)
         self.counts: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()  # skipped updates in a row, on the host
-        self.count = self.images = self.in_epoch = 0
-        self.start = time.perf_counter()
 
     def add(self, update: Update, batch: Mapping[str, Any]) -> str | None:
         """Add an update and the images of its batch.
@@ -73,32 +114,29 @@ class Meter:
             continue.
         """
         figures = {f"loss/{term}": value for term, value in update.loss.computed().items()}
-        for curve, value in (figures | {"train/grad_norm": update.grad_norm}).items():
-            self.sums[curve] = self.sums.get(curve, 0) + torch.where(update.finite, value, 0)
-        self.finite += update.finite
+        figures["grad_norm"] = update.grad_norm
+        figures = {name: torch.where(update.finite, value, 0) for name, value in figures.items()}
+        figures["finite"] = update.finite.float()
+        for sums in (self.sums, self.epoch):
+            sums.add(figures, len(batch["name"]))
         self.in_a_row = torch.where(update.finite, 0, self.in_a_row + 1)
         self.names.append(batch["name"])
-        self.finite_in_epoch += update.finite
-        self.images += len(batch["name"])
-        self.count += 1
-        self.in_epoch += 1
         # Copy now and read later, when the device has long computed it.
         self.counts.append((self.in_a_row.to("cpu", non_blocking=True), self._event()))
         return self._too_many(*self.counts.popleft()) if len(self.counts) > LAG else None
 
-    def end_epoch(self, steps: int) -> str | None:
+    def end_epoch(self) -> str | None:
         """Wait for the device.
 
         Returns:
-            Why the run must end: too many updates in a row, or all ``steps`` of the epoch, were skipped. None if it
-            can continue.
+            Why the run must end: too many updates in a row, or all updates of the epoch, were skipped. None if it can
+            continue.
         """
         while self.counts:
             if problem := self._too_many(*self.counts.popleft()):
                 return problem
-        all_skipped = steps == self.in_epoch and self.finite_in_epoch.item() == 0  # unless resumed within it
-        self.finite_in_epoch.zero_()
-        self.in_epoch = 0
+        all_skipped = bool(self.epoch.on_device) and self.epoch.on_device["finite"].item() == 0
+        self.epoch = Sums(self.loader)
         return f"no step of the epoch had a finite loss and gradient; {self._advice()}" if all_skipped else None
 
     def _event(self) -> torch.cuda.Event | None:
@@ -125,24 +163,28 @@ class Meter:
         """Exclude the block from the training time."""
         start = time.perf_counter()
         yield
-        self.start += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        for sums in (self.sums, self.epoch):
+            sums.start += seconds
 
     def take(self) -> dict[str, float]:
         """The means since the last call, by curve; without losses and gradient norm if all updates were skipped."""
-        sums = self.group.mean(torch.stack([*self.sums.values()]))
-        *sums, finite = torch.cat([sums, self.finite[None]]).tolist()
-        seconds = time.perf_counter() - self.start
-        values = {curve: value / finite for curve, value in zip(self.sums, sums, strict=True)} if finite else {}
-        values["train/skipped_steps"] = self.count - int(finite)
-        values["train/images_per_second"] = self.images * self.group.size / seconds
-        values["train/waiting_for_data"] = self.loader.take() / seconds
+        means = self.sums.means(self.group)
+        self.sums = Sums(self.loader)
+        values = {name if "/" in name else f"train/{name}": value for name, value in means.items()}
         if self.group.device.type == "cuda":
             values["train/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self.count = self.images = 0
-        self.sums = {}
-        self.finite.zero_()
-        self.start = time.perf_counter()
         return values
+
+    def take_epoch(self) -> dict[str, float]:
+        """The means over the epoch, by curve; without losses if all updates were skipped."""
+        means = self.epoch.means(self.group)
+        left_out = ("grad_norm", "skipped_steps")
+        return {f"epoch/{name.replace('/', '_')}": value for name, value in means.items() if name not in left_out}
+
+    def so_far(self) -> dict[str, float]:
+        """The figures of the current epoch, for its checkpoint; empty before its first update."""
+        return self.epoch.state()
 
 
 def record_broken(batch: Mapping[str, Any], known: dict[str, str], max_broken: int, group: Group) -> str | None:

@@ -54,7 +54,8 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
     curves = EventAccumulator(str(output)).Reload()
     tags = curves.Tags()
     expected = {"loss/total", "loss/content", "loss/fft", "train/lr", "train/grad_norm", "train/images_per_second"}
-    expected |= {"train/waiting_for_data", "train/skipped_steps"}
+    expected |= {"train/waiting_for_data", "train/skipped_steps", "epoch/images_per_second", "epoch/waiting_for_data"}
+    expected |= {f"epoch/loss_{term}" for term in ("total", "content", "fft")}
     scores = {f"validation/SOTS-Indoor/{side}{metric}" for side in ("", "input_") for metric in ("psnr", "ssim")}
     scores |= {"validation/SOTS-Indoor/made_worse"}
     assert set(tags["scalars"]) == expected | scores | {"validation/psnr", "validation/best_psnr"}
@@ -71,6 +72,9 @@ def test_curves_hold_losses_rate_scores_and_images(trained):
         (9, 5.05e-5),
     ]
     assert all(0 < event.value < 1 for event in curves.Scalars("train/waiting_for_data"))
+    losses = [event.value for event in curves.Scalars("loss/total")]
+    epochs = [(event.step, event.value) for event in curves.Scalars("epoch/loss_total")]
+    assert epochs == [(last, pytest.approx(np.mean(losses[last - 3 : last]), rel=1e-5)) for last in (3, 6, 9)]
     psnrs = [event.value for event in curves.Scalars("validation/SOTS-Indoor/psnr")]
     assert weights_of(output, "best.pt")["psnr"] == pytest.approx(max(psnrs))
     assert curves.Scalars("validation/best_psnr")[-1].value == pytest.approx(max(psnrs))

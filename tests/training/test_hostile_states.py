@@ -25,6 +25,7 @@ PROGRESS = {
     "samples": 2,
     "step": 7,
     "best_psnr": 20.5,
+    "so_far": {"total": 1.5},
     "broken": {"a.png": "a.png: not a readable image"},
     "shown": {"SOTS-Indoor": {"hard": "hazy/1_1"}},
     "data": {"pairs": 5, "sha256": "0" * 64},
@@ -193,6 +194,7 @@ def test_no_field_takes_a_value_that_cannot_be():
             taken.append((path, kind))
     assert not set(taken) & set(unfit_cases())
     assert {path for path, kind in taken if kind == "missing"} <= {
+        ("progress", "so_far", "total"),
         ("progress", "broken", "a.png"),
         ("progress", "shown", "SOTS-Indoor"),
         ("progress", "shown", "SOTS-Indoor", "hard"),

@@ -10,7 +10,7 @@ import torch
 from conftest import command_of, tiny_arguments, weights_of, write_reside
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-TIMED = {"train/images_per_second", "train/waiting_for_data"}
+TIMED = {f"{period}/{name}" for period in ("train", "epoch") for name in ("images_per_second", "waiting_for_data")}
 CONFIG = "config/text_summary"  # written by each start, at its first step
 OPERATIONS = 60  # on files of the output, of a whole run
 

@@ -157,8 +157,10 @@ def test_a_stopped_run_goes_on_at_the_same_step(many, tmp_path, number):
     assert resumed.returncode == 0, resumed.stderr
     assert f"at epoch 2, step {progress['batch']}" in resumed.stdout
     assert_same_run(weights_of(tmp_path), weights_of(whole))
-    steps = [event.step for event in EventAccumulator(str(tmp_path)).Reload().Scalars("loss/total")]
-    assert steps == list(range(1, 2 * STEPS + 1))
+    curves, expected = (EventAccumulator(str(output)).Reload() for output in (tmp_path, whole))
+    assert [event.step for event in curves.Scalars("loss/total")] == list(range(1, 2 * STEPS + 1))
+    means = [[event.value for event in run.Scalars("epoch/loss_total")] for run in (curves, expected)]
+    assert means[0] == means[1]
 
 
 def test_a_second_signal_ends_the_run_at_once(many, tmp_path):

@@ -7,8 +7,11 @@ from conftest import SMALL, assert_refused, save_model, train_tiny, weights_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.images import write_image
+from losses import LossTerms
 from models import build_model
-from training.watch import TimedLoader
+from training.step import Update
+from training.watch import Meter, TimedLoader
+from utils.distributed import Group
 
 
 class Clock:
@@ -38,11 +41,38 @@ def test_only_the_wait_for_a_batch_is_counted(monkeypatch):
     batches = TimedLoader(Epochs())
     for _ in range(2):
         assert list(batches) == [0, 1, 2, 3]
-    assert batches.take() == 2 * (5 + 4 * 2)
-    assert batches.take() == 0
+    assert batches.seconds == 2 * (5 + 4 * 2)
     for _ in batches:
         clock.seconds += 100  # the training step
-    assert batches.take() == 5 + 4 * 2
+    assert batches.seconds == 3 * (5 + 4 * 2)
+
+
+def update_of(loss, finite=True):
+    """The figures of an update with the same value for each loss term."""
+    value = torch.tensor(loss)
+    return Update(LossTerms(value, value, value), torch.tensor(1.0), torch.tensor(finite))
+
+
+@pytest.mark.parametrize("saved_after", [0, 1, 3])
+def test_an_epoch_that_is_resumed_has_the_means_of_a_whole_one(monkeypatch, saved_after):
+    clock = Clock()
+    monkeypatch.setattr("training.watch.time", clock)
+    loader, group = TimedLoader([]), Group(0, 1, torch.device("cpu"))
+    meter = Meter(group, 9, loader)
+    for number, (loss, finite) in enumerate([(0.1, True), (float("nan"), False), (0.3, True), (0.7, True)]):
+        if number == saved_after:
+            so_far = meter.so_far()
+            clock.seconds += 1000
+            loader.seconds = 0.0
+            meter = Meter(group, 9, loader, so_far)
+        clock.seconds += 2
+        loader.seconds += 0.5
+        meter.add(update_of(loss, finite), {"name": ["a", "b"]})
+    means = meter.take_epoch()
+    expected = {f"epoch/loss_{term}": (0.1 + 0.3 + 0.7) / 3 for term in ("total", "content", "fft")}
+    assert means == pytest.approx(expected | {"epoch/images_per_second": 1, "epoch/waiting_for_data": 0.25})
+    assert meter.end_epoch() is None
+    assert meter.so_far() == {}
 
 
 BLACK, WHITE = (np.full((64, 64, 3), value, np.uint8) for value in (0, 255))
