@@ -85,7 +85,8 @@ class PairedImages(Dataset[Sample]):
         self.pairs = pairs
         self.augment = augment
         self.seed = seed
-        self.degrade = None if degrade is None else chain_of(degrade)
+        self.degrade = degrade
+        self._chain = None if degrade is None else chain_of(degrade)
         self.read = read
 
     def __len__(self) -> int:
@@ -123,11 +124,11 @@ class PairedImages(Dataset[Sample]):
         else:
             input, target = self.augment(input, target, seed=(self.seed, epoch, index))
         drawn = []
-        if self.degrade is not None:
+        if self._chain is not None:
             # Test images are degraded by their names: in the same way in every process's share of the set.
             name = zlib.crc32(pair.name.encode(errors="surrogateescape"))
             rng = np.random.default_rng([self.seed, name] if self.augment is None else [self.seed, epoch, index])
-            degraded, drawn = self.degrade.drawn(target.permute(1, 2, 0).numpy(), rng)
+            degraded, drawn = self._chain.drawn(target.permute(1, 2, 0).numpy(), rng)
             input = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))
         return {"name": pair.name, "input": input, "target": target, "drawn": drawn}
 

@@ -1,5 +1,6 @@
 """The configurations in configs/small: from a folder of photographs to a scored network."""
 
+import csv
 import json
 import shutil
 from dataclasses import asdict
@@ -13,7 +14,8 @@ from data.images import write_image
 from models import build_model
 from utils.cli import ScriptParser, config_of
 
-SMALL = [path.stem for path in sorted((ROOT / "configs" / "small").glob("*.yaml")) if path.stem != "base"]
+PAIRED = "dehazing_sots"  # trains on published pairs
+SMALL = [path.stem for path in sorted((ROOT / "configs" / "small").glob("*.yaml")) if path.stem not in ("base", PAIRED)]
 MAX_BYTES = 3e6  # of the weights in fp16
 
 
@@ -89,3 +91,25 @@ def test_photographs_to_validate_on_are_asked_for(photographs, tmp_path):
     shutil.rmtree(photographs / "held_out")
     config = ["--config", ROOT / "configs" / "small" / "dehazing.yaml", "--data.root", photographs]
     assert_refused(run_script("train.py", *config, "--output", tmp_path / "run"), photographs / "held_out")
+
+
+def test_scenes_of_published_pairs_are_trained_on_or_scored_never_both(tmp_path):
+    pairs = write_reside(tmp_path / "reside", test_hazes=1) / "test"
+    root = tmp_path / "published"
+    for scene in ("1400", "1414", "1415", "1449"):
+        for folder in ("hazy", "gt"):
+            image = sorted((pairs / folder).iterdir())[0]
+            target = root / "SOTS" / folder / f"{scene}{'_3' if folder == 'hazy' else ''}{image.suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, target)
+    config = ["--config", ROOT / "configs" / "small" / f"{PAIRED}.yaml", "--data.root", root, *TINY]
+    options = ["--train.epochs=1", "--train.warmup_epochs=0", "--data.train.repeats=1", "--train.precision=float32"]
+    trained = run_script("train.py", *config, *options, "--output", tmp_path / "run")
+    assert (trained.returncode, trained.stderr) == (0, "")
+    assert weights_of(tmp_path / "run")["progress"]["step"] == 1  # both images of 1415 and 1449
+
+    best = ["--weights", tmp_path / "run" / "checkpoints" / "best.pt", "--output", tmp_path / "scores"]
+    tested = run_script("test.py", *config, *best)
+    assert (tested.returncode, tested.stderr) == (0, "")
+    with open(tmp_path / "scores" / "per_image.csv", newline="") as rows:
+        assert sorted(row["image"] for row in csv.DictReader(rows)) == ["1400_3", "1414_3"]
