@@ -112,4 +112,4 @@ def test_scenes_of_published_pairs_are_trained_on_or_scored_never_both(tmp_path)
     tested = run_script("test.py", *config, *best)
     assert (tested.returncode, tested.stderr) == (0, "")
     with open(tmp_path / "scores" / "per_image.csv", newline="") as rows:
-        assert sorted(row["name"] for row in csv.DictReader(rows)) == ["1400_3", "1414_3"]
+        assert sorted(row["name"] for row in csv.DictReader(rows)) == ["hazy/1400_3", "hazy/1414_3"]
