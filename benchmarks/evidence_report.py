@@ -28,16 +28,7 @@ PRIOR = "dark channel, published parameters"
 INDEPENDENT = "an independent implementation, on the same files"
 PUBLISHED = (
     Published(("Rain100L", "all", "input"), 26.900, 0.8383, INDEPENDENT),
-    Published(("Rain100L", "all", "input"), 26.90, 0.838, "commonly printed"),
     Published(("Rain100H", "all", "input"), 13.551, None, INDEPENDENT),
-    Published(
-        ("Rain100H", "all", "input"),
-        13.56,
-        0.371,
-        "commonly printed",
-        "cause of the SSIM's unknown; the same code agrees on Rain100L, so the files may differ (481x321 pixels "
-        "originally, 480x320 here)",
-    ),
     Published(("SOTS-Indoor", "all, level 3", "input"), 13.417, 0.7346, INDEPENDENT),
     Published(("SOTS-Indoor", "all, level 3", PRIOR), 19.47, 0.8765, INDEPENDENT),
     Published(

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -63,6 +64,15 @@ SCORED = {
 
 def test_every_configuration_is_under_test():
     assert RECIPES.keys() == SCORED.keys() == SHAPES.keys() == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_published_figures_have_a_source_that_one_can_open(name):
+    tests = parsed(name).data.test.values()
+    subsets = [subset for test in tests for subset in test.subsets.values()]
+    for figures in (part.published for part in (*tests, *subsets) if part.published is not None):
+        assert re.search(r"github\.com/[\w-]+/\w+|arxiv\.org/abs/[\d.]+|doi\.org/10\.\S+", figures.source)
+        assert not re.search("memory|not verified|unverified", figures.source)
 
 
 def parsed(name: str) -> Config:
@@ -156,9 +166,9 @@ def check_dpdd(folder, metrics):
     assert scored["subsets"]["indoor"]["restored"]["mae"] == maes[1]
     rows = [line.split(" | ") for line in (folder / "out" / "table.md").read_text().splitlines()]
     assert [row[0].strip("| ") for row in rows[2:]] == ["DPDD", "DPDD indoor", "DPDD outdoor"]
-    assert rows[2][-2:] == ["IRNeXt (from memory of the paper, not verified)", rows[2][-1]]
-    assert "26.30" in rows[2]
-    assert "29.22" in rows[3]
+    assert rows[2][-2:] == ["ConvIR-L (README of github.com/c-yn/ConvIR)", rows[2][-1]]
+    assert "26.36" in rows[2]
+    assert "26.36" not in rows[3]
     latex = (folder / "out" / "table.tex").read_text()
     assert latex.count("&") == 4 * latex.splitlines()[2].count("&")
     with open(folder / "out" / "table.csv", newline="") as file:
