@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from itertools import chain
 from operator import itemgetter
@@ -114,7 +114,7 @@ def evaluate(args: Namespace, group: Group) -> int:
 
 def restored_here(args: Namespace, sets: TestSets, group: Group) -> tuple[dict[str, Method], dict]:
     """The network as the method for every set, and what metrics.json says about it."""
-    model = load_model(args.weights, asdict(sets.config.model) if sets.config else None)
+    model = load_model(args.weights, sets.config.model.arguments() if sets.config else None)
     about = {
         "weights": str(args.weights),
         "sha256": sha256_of(args.weights),

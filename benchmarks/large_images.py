@@ -20,29 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from inference.overlapping import blended_tiles
 from inference.tiled import TiledForward
-from models import load_model
+from models import IRNeXt, load_model
 from models.layers import LocalAttentionModule
 from utils.cli import ScriptParser
-from utils.errors import run_script
+from utils.errors import InputError, run_script
 from utils.padding import accepted_size, extend
 
-TILE, OVERLAP = 256, 64
+TILE = 256
 PHOTOGRAPHS = ("astronaut", "coffee", "rocket")
-
-
-def blended_tiles(model: nn.Module, image: Tensor) -> Tensor:
-    """Restore overlapping tiles independently and blend them with linear ramps: (1, 3, H, W) -> (1, 3, H, W)."""
-    height, width = image.shape[-2:]
-    total, weights = torch.zeros_like(image), torch.zeros_like(image[:, :1])
-    ramp = torch.minimum(torch.arange(1, TILE + 1), torch.arange(TILE, 0, -1)).clamp(max=OVERLAP) / OVERLAP
-    weight = ramp[:, None] * ramp
-    for top in sorted({min(top, height - TILE) for top in range(0, height, TILE - OVERLAP)}):
-        for left in sorted({min(left, width - TILE) for left in range(0, width, TILE - OVERLAP)}):
-            window = (..., slice(top, top + TILE), slice(left, left + TILE))
-            total[window] += weight * model(image[window])[-1]
-            weights[window] += weight
-    return total / weights
 
 
 def blended_tiles_with_reduced_statistics(model: nn.Module, image: Tensor) -> Tensor:
@@ -72,14 +59,14 @@ def blended_tiles_with_reduced_statistics(model: nn.Module, image: Tensor) -> Te
         else module.register_forward_pre_hook(attend)
         for module in modules
     ]
-    restored = blended_tiles(model, image)
+    restored = blended_tiles(model, image, TILE)
     for hook in hooks:
         hook.remove()
     return restored
 
 
 METHODS = {
-    "tiles": blended_tiles,
+    "tiles": lambda model, image: blended_tiles(model, image, TILE),
     "reduced": blended_tiles_with_reduced_statistics,
     "stages": lambda model, image: TiledForward(model, TILE)(image),
     "stages, float16 features": lambda model, image: TiledForward(model, TILE, torch.float16)(image),
@@ -93,6 +80,10 @@ def main() -> None:
         "--weights", type=Path, existing=True, required=True, help="checkpoint of this project, or released weights"
     )
     model = load_model(parser.parse().weights)
+    if type(model) is not IRNeXt:
+        raise InputError(
+            f"--weights: the methods are for IRNeXt; expected weights of it, not of {type(model).__name__}"
+        )
     print("photograph  method                  PSNR (dB)  maximum difference  seconds")
     for name in PHOTOGRAPHS:
         image = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1)[None] / 255

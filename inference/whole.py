@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from inference.finite import infinite_to_nan_
 from inference.limits import SMALLEST_TILE
 from inference.memory import free_memory, is_out_of_memory, release_cached_memory
+from inference.overlapping import fits, restore_overlapping
 from inference.tiled import TiledForward
+from models import IRNeXt
+from models.build import full_size
 from utils.compiling import Network
 from utils.errors import InputError
 from utils.padding import accepted_size, extend
@@ -44,7 +47,8 @@ def restore(
     Where the network's output is not finite, the result is NaN (``inference.finite``).
 
     The image is padded by reflection to a size the network accepts, and the result is cropped. An image that does not
-    fit in the free memory is restored in tiles, with the same result up to rounding (``inference.tiled``).
+    fit in the free memory is restored in tiles: by IRNeXt with the same result up to rounding (``inference.tiled``), by
+    other networks in tiles that overlap (``inference.overlapping``).
 
     Args:
         model: network in eval mode.
@@ -98,6 +102,8 @@ def _restore(model: nn.Module, network: Network, image: Tensor, tile: int | None
 
 def _fits(model: nn.Module, padded: Tensor, device: torch.device) -> bool:
     """Whether a forward pass over the whole batch is expected to succeed and to be worthwhile."""
+    if type(model) is not IRNeXt:
+        return fits(model, tuple(padded.shape), device, SHARE)
     values = model.embed.out_channels * padded[:, 0].numel()
     if LARGEST_TENSOR * values > MAX_ELEMENTS or WHOLE_BYTES * values >= SHARE * free_memory(device):
         return False
@@ -107,7 +113,7 @@ def _fits(model: nn.Module, padded: Tensor, device: torch.device) -> bool:
 def _restore_whole(network: Network, padded: Tensor, device: torch.device) -> Tensor | None:
     """The network's full-size output, or None if memory runs out."""
     try:
-        return network(padded.to(device, non_blocking=True))[-1]
+        return full_size(network(padded.to(device, non_blocking=True)))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -116,6 +122,8 @@ def _restore_whole(network: Network, padded: Tensor, device: torch.device) -> Te
 
 
 def _restore_in_tiles(model: nn.Module, image: Tensor, tile: int | None, report: Progress) -> Tensor:
+    if type(model) is not IRNeXt:
+        return restore_overlapping(model, image, tile or _side_that_fits(model), report)
     pixels, channels = image[0, 0].numel(), model.embed.out_channels
     device, main_memory = next(model.parameters()).device, free_memory(torch.device("cpu"))
     stored = {
@@ -135,3 +143,11 @@ def _restore_in_tiles(model: nn.Module, image: Tensor, tile: int | None, report:
         side = int((SHARE * free / (TILE_BYTES * channels)) ** 0.5) if free > 0 else 0
         tile = min(MAX_TILE, max(MIN_TILE, side // MIN_TILE * MIN_TILE))
     return TiledForward(model, tile, dtype, report)(image)
+
+
+def _side_that_fits(model: nn.Module) -> int:
+    """The side of the tiles for a network other than IRNeXt."""
+    device, tile = next(model.parameters()).device, MAX_TILE
+    while tile > MIN_TILE and not fits(model, (1, 3, *accepted_size(model, tile, tile)), device, SHARE):
+        tile //= 2
+    return tile

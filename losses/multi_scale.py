@@ -94,13 +94,15 @@ class MultiScaleLoss(nn.Module):
         self.lpips = lpips
         self.register_buffer("window", gaussian_window(), persistent=False)
 
-    def forward(self, outputs: list[Tensor], target: Tensor) -> LossTerms:
+    def forward(self, outputs: list[Tensor] | Tensor, target: Tensor) -> LossTerms:
         """Compare restored images with their target.
 
         Args:
-            outputs: one (N, 3, h, w) tensor per scale, coarse to fine, of any floating-point type.
+            outputs: one (N, 3, h, w) tensor per scale, coarse to fine, of any floating-point type; a single tensor is a
+                single scale.
             target: (N, 3, H, W) in [0, 1].
         """
+        outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         content = fft = torch.zeros((), device=target.device)
         more = dict.fromkeys(self.more, content)
         for output in outputs:

@@ -13,7 +13,7 @@ LONGEST = 200  # characters of a name that are looked at
 MIMO_UNET = "feat_extract Encoder Decoder Convs ConvsOut FAM1 FAM2 SCM1 SCM2"  # and the networks derived from it
 # A part of a block that IRNeXt does not have.
 NOT_IRNEXT = (
-    r"(Encoder|Decoder)\.\d\.layers\.\d+\."
+    r"(Encoder|Decoder)\.\d\.layers\.\d{1,3}\.(?=\w)"
     r"(?!main\.[02]\.main\.0\.|main\.1\.(convs|conv_sum|dynas\.\d\.(conv|bn|inside_all|lamb_l|lamb_h))(\.|$))"
 )
 RESTORMER = (

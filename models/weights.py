@@ -143,6 +143,8 @@ def _derived_options(
     found: Found, path: str | Path, given: Mapping[str, Any] | None
 ) -> tuple[Found, Mapping[str, Any]]:
     """The arguments of ``build_model`` for weights that come without them; what is assumed is noted in ``taken``."""
+    if given and given.get("name", "irnext") != "irnext":
+        return found, dict(given)
     if not found.is_ours:
         _refuse_known(path, found.weights, found.weights)
         first = shortened(next(iter(found.weights)))

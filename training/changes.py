@@ -47,6 +47,7 @@ IDENTITY = {  # a change makes it another run
     "train.betas",
     "train.weight_decay",
 }
+OPTIONS = "model.options"  # compared as a whole: any names
 
 SCORED_BY = ("folder", "layout", "only", "degrade", "protocol", "optional")  # what affects scores of a validation set
 
@@ -112,8 +113,10 @@ def _scored_by(sets: Any) -> Any:
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in FREE | FROM_HERE | IDENTITY:
+        if isinstance(value, Mapping) and name not in FREE | FROM_HERE | IDENTITY | {OPTIONS}:
             yield from _leaves(value, f"{name}.")
+        elif name == OPTIONS and isinstance(value, Mapping):
+            yield name, ", ".join(f"{key}={value[key]}" for key in sorted(value, key=str))
         elif name in ("data.test", "data.validation"):
             yield name, _scored_by(value)
         else:
@@ -125,5 +128,5 @@ def _is_in(key: str, group: set[str]) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = "null" if value is None else ", ".join(map(str, value)) if isinstance(value, Mapping) else str(value)
+    text = "null" if value in (None, "") else ", ".join(map(str, value)) if isinstance(value, Mapping) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

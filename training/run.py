@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,9 @@ from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
 from data.survey import check_pairs, fingerprint, still_broken
 from models import build_model, load_weights
+from models.build import in_format
 from training.changes import check_changes, validation_changed
+from training.contract import check_network
 from training.curves import Curves
 from training.moving_average import MovingAverage
 from training.objective import build_loss, build_optimizer
@@ -117,7 +119,7 @@ class Run:
         if train.sync_batch_norm:
             synchronised(self.model, group)
         # Moved to the device only now that all its modules are in place.
-        self.model.to(device, memory_format=memory_format(device, training=True))
+        in_format(self.model.to(device), memory_format(device, training=True))
         if init_from is not None:
             load_weights(self.model, init_from)
         if group.is_main:
@@ -303,7 +305,7 @@ class Run:
         write_atomically(starts, before + f"{json.dumps(start)}\n".encode())
 
     def _description(self) -> dict[str, Any]:
-        return {"task": self.config.task, "model_config": asdict(self.config.model)}
+        return {"task": self.config.task, "model_config": self.config.model.arguments()}
 
     def _stateful(self) -> dict[str, Any]:
         stateful = {
@@ -383,7 +385,8 @@ def build_for_crop(config: Config) -> nn.Module:
         InputError: an option of the network is invalid, or the crop has a size that the network does not accept.
     """
     try:
-        model = build_model(**asdict(config.model))
+        model = build_model(**config.model.arguments())
+        check_network(model)
     except ValueError as error:
         raise InputError(f"model: {error}") from None
     multiple, least = model.size_multiple, model.min_size

@@ -23,8 +23,8 @@ def bounded(least: float, most: float, why: str, *, default: Any = MISSING) -> A
 class ModelConfig:
     """The network"""
 
-    name: Literal["irnext"] = "irnext"
-    """Name of the network, a key of models.MODELS."""
+    name: str = "irnext"
+    """Name of the network, a key of models.MODELS; the keys below are those of irnext, options those of any other."""
     num_blocks: int = bounded(1, 256, "the deepest published network has 16", default=4)
     """Residual blocks per CNNBlock; 4 for dehazing and desnowing, 14 for motion deblurring, 16 for deraining."""
     channels: int = bounded(8, 256, "the published networks have 32", default=32)
@@ -37,6 +37,14 @@ class ModelConfig:
     """Use local attention at each pooling size (false: ablation)."""
     frequency_modulation: bool = True
     """Modulate the high frequencies in the attention (false: ablation)."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of a network of your own, by name (docs/networks.md)."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of ``models.build_model``."""
+        if self.name != "irnext":
+            return {"name": self.name, **self.options}
+        return {key: value for key, value in asdict(self).items() if key != "options"}
 
 
 @dataclass(kw_only=True)
@@ -220,6 +228,11 @@ class Config:
     def __post_init__(self) -> None:
         check_values(self)
         data, train = self.data, self.train
+        _require(
+            self.model.name != "irnext" or not self.model.options,
+            "model.options: for a network of your own, named by model.name; irnext has the other keys of model",
+        )
+        _require("name" not in self.model.options, "model.options: name is not one of them; set model.name")
         _require(len(data.test) > 0, "data.test needs at least one test set")
         for name in [*data.test, *(data.validation or {})]:
             is_folder_name = name not in ("", ".", "..") and set(name).isdisjoint("/\\\0")

@@ -1,0 +1,56 @@
+"""What a network of the user's own must do to be trained, checked before anything is (docs/networks.md)."""
+
+import copy
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import IRNeXt
+from utils.errors import listed, printable
+from utils.padding import accepted_size
+
+
+def check_network(model: nn.Module) -> None:
+    """Run a network on two small images and check its outputs; one of this project is not run.
+
+    Parameters without an effect on the outputs will not be trained (``requires_grad``), which a note says.
+
+    Raises:
+        ValueError: it does not map (N, 3, H, W) to a tensor of this shape, or to a list of images, coarse to fine, the
+            last of which has this shape.
+    """
+    if isinstance(model, IRNeXt):
+        return
+    tried, shape = copy.deepcopy(model), (2, 3, *accepted_size(model, 64, 64))
+    with torch.random.fork_rng(devices=[]):
+        for training in (False, True):  # a network may leave parts out in one of the two
+            images = _checked_images(tried.train(training)(torch.rand(shape)), type(model).__name__, shape)
+            sum(image.sum() for image in images).backward()
+    used = {name for name, parameter in tried.named_parameters() if parameter.grad is not None}
+    unused = [name for name, parameter in model.named_parameters() if parameter.requires_grad and name not in used]
+    for name in unused:
+        model.get_parameter(name).requires_grad_(False)
+    if unused:
+        what = listed(unused, "parameter(s) of the network without an effect on its outputs, not trained", show=3)
+        print(f"note: {printable(what)}", file=sys.stderr)
+
+
+def _checked_images(outputs: Any, name: str, shape: tuple[int, ...]) -> list[Tensor]:
+    images = [outputs] if isinstance(outputs, Tensor) else outputs
+    if not (isinstance(images, (list, tuple)) and images and all(isinstance(image, Tensor) for image in images)):
+        raise ValueError(
+            f"{name} returns {_described(outputs)}; expected a tensor or a list of tensors, coarse to fine"
+        )
+    shapes = [tuple(image.shape) for image in images]
+    if any(len(each) != 4 or each[:2] != shape[:2] for each in shapes) or shapes[-1] != shape:
+        raise ValueError(
+            f"{name} maps {shape} to {', '.join(map(str, shapes))}; expected images, coarse to fine, the last or only "
+            f"one of them {shape}"
+        )
+    return list(images)
+
+
+def _described(outputs: Any) -> str:
+    return f"an empty {type(outputs).__name__}" if outputs in ([], ()) else f"a {type(outputs).__name__}"
