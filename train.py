@@ -6,9 +6,9 @@
 
 configs/ has a file for each task and data set, whose keys can be overridden on the command line. --resume auto goes on
 with the run in OUTPUT where it stopped, or starts it. OUTPUT receives config.yaml, checkpoints/last.pt,
-checkpoints/best.pt (highest mean PSNR over the validation sets, which are the test sets unless the configuration names
-others) and TensorBoard curves. SIGTERM or SIGINT (Ctrl-C) stops the run after the current step, with a checkpoint and
-exit status 75; a second one stops it at once.
+checkpoints/best.pt (highest mean PSNR, or SSIM, over the validation sets, which are the test sets unless the
+configuration names others) and TensorBoard curves. SIGTERM or SIGINT (Ctrl-C) stops the run after the current step,
+with a checkpoint and exit status 75; a second one stops it at once.
 
 Several GPUs: torchrun --nproc_per_node 8 train.py --config ... --resume auto; train.batch_size is the sum over GPUs,
 and over the micro-batches of train.accumulate.
@@ -28,7 +28,6 @@ import sys
 import time
 from typing import NoReturn
 
-import torch
 from jsonargparse import Namespace
 from tqdm import tqdm
 
@@ -104,7 +103,8 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
             f"train.epochs, which is {config.train.epochs}"
         )
     if group.is_main:
-        end = f"best validation PSNR {run.progress['best_psnr']:.2f} dB, weights in {run.best}"
+        ssim = f"SSIM {run.progress['best_score']:.4f}, its " * (config.train.best_by == "ssim")
+        end = f"best validation {ssim}PSNR {run.progress['best_psnr']:.2f} dB, weights in {run.best}"
         stopped = f"stopped; pass --resume auto to continue {args.output} at the same step"
         print(printable(f"done: {end}" if finished else stopped))
     return finished
@@ -123,9 +123,9 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
             if progress["batch"] == 0:
                 run.scheduler.step()
             sampler.set_position(epoch, progress["samples"])
-            run.model.train()
-            # All crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off again.
-            torch.backends.cudnn.benchmark = not config.train.deterministic
+            if run.awaits_validation() and not score(run, loaders, meter, stop):  # at the start, or after a kill
+                return False
+            run.start_training()
             bar.set_description(f"epoch {epoch}/{epochs}")
 
             for batch in batches:
@@ -146,24 +146,37 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                     last_saved = time.monotonic()
                 if stopping:
                     return False
+                if run.awaits_validation() and not run.is_trained():
+                    if not score(run, loaders, meter, stop):
+                        return False
+                    run.start_training()
 
             problem = meter.end_epoch()
             if problem is not None:
                 give_up(run, group, problem)
-            if epoch % config.train.validate_every == 0 or epoch == epochs:
-                # Saved before and after: a run that is killed during validation resumes at the validation.
-                run.save_last()
-                with meter.paused():
-                    psnr = validate(run, loaders.validation, stop)
-                if psnr is None:
-                    return False
-                run.save_if_best(psnr)
-                if group.is_main:
-                    scores = f"PSNR {psnr:.2f} dB, best {progress['best_psnr']:.2f} dB"
-                    tqdm.write(f"epoch {epoch}/{epochs}: {scores}", file=sys.stdout)
+            if run.awaits_validation() and not score(run, loaders, meter, stop):
+                return False
             progress.update(epoch=epoch + 1, batch=0, samples=0)
             run.save_last()
             last_saved = time.monotonic()
+    return True
+
+
+def score(run: Run, loaders: Loaders, meter: Meter, stop: StopSignal) -> bool:
+    """Validate, and keep the best; returns False if a signal stopped it, after which the run resumes with it."""
+    progress, train = run.progress, run.config.train
+    run.save_last()  # a run that is killed during validation resumes at the validation
+    with meter.paused():
+        scores = validate(run, loaders.validation, stop)
+    if scores is None:
+        return False
+    run.save_if_best(scores)
+    if run.group.is_main:
+        done = f"epoch {progress['epoch']}/{train.epochs}" + f", step {progress['step']}" * (not run.is_trained())
+        psnr, ssim = f"PSNR {scores['psnr']:.2f} dB", f"SSIM {scores['ssim']:.4f}"
+        best = f"{progress['best_psnr']:.2f} dB" if train.best_by == "psnr" else f"SSIM {progress['best_score']:.4f}"
+        text = f"{done}: {psnr}{f', {ssim}' * (train.best_by == 'ssim')}, best {best}"
+        tqdm.write(text, file=sys.stdout)
     return True
 
 

@@ -20,6 +20,8 @@ FREE = {  # may change silently
     "train.deterministic",
     "train.max_skipped",
     "train.validate_every",
+    "train.validate_every_steps",
+    "train.validate_start",
     "train.log_every",
     "train.keep_checkpoints",
 }
@@ -36,6 +38,8 @@ FROM_HERE = {  # may change, takes effect from the current step on and is report
     "train.clip_norm",
     "train.sync_batch_norm",
     "train.ema_decay",
+    "train.validate_images",
+    "train.best_by",
 }
 IDENTITY = {  # a change makes it another run
     "task",

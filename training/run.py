@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from warmup_scheduler import GradualWarmupScheduler
 
 from data.datasets import evaluation_loader, train_loader, warn_of_too_many_workers
+from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.sets import pairs_of_set, pairs_of_sets
 from data.survey import check_pairs, fingerprint, still_broken
@@ -65,7 +66,8 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     root, workers = config.data.root, config.data.num_workers
     train_pairs = pairs_of_set(root, config.data.train)
     parts = config.data.validation or config.data.test
-    validation_pairs = pairs_of_sets(root, parts)
+    most = config.train.validate_images
+    validation_pairs = {name: spread(pairs, most) for name, pairs in pairs_of_sets(root, parts).items()}
     found = []
     if group.is_main:
         all_validation_pairs = list(chain(*validation_pairs.values()))
@@ -79,6 +81,12 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
     validation = {name: evaluation_loader(pairs, workers, parts[name].degrade) for name, pairs in shares.items()}
     return Loaders(training, sampler, validation, group.gather(found)[0])
+
+
+def spread(pairs: list[Pair], most: int | None) -> list[Pair]:
+    """At most ``most`` of the pairs, evenly spaced; all if it is None."""
+    count = len(pairs) if most is None else min(most, len(pairs))
+    return [pairs[number * len(pairs) // count] for number in range(count)]
 
 
 class Run:
@@ -98,10 +106,11 @@ class Run:
         curves: in the main process after ``open_curves``.
         meter: measures the current epoch; the loop sets it.
         progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
-            steps done in all (``step``); the best validation PSNR in dB (``best_psnr``); in a checkpoint, the figures
-            of the current epoch (``so_far``); the broken training images met so far (``broken``); the validation images
-            to show (``shown``), by set and difficulty; and the fingerprints of the training set (``data``) and of the
-            validation sets (``validation``).
+            steps done in all (``step``), of which the last one validated (``validated``); the best validation score by
+            ``train.best_by`` (``best_score``) and the PSNR in dB of that validation (``best_psnr``); in a checkpoint,
+            the figures of the current epoch (``so_far``); the broken training images met so far (``broken``); the
+            validation images to show (``shown``), by set and difficulty; and the fingerprints of the training set
+            (``data``) and of the validation sets (``validation``).
 
     Raises:
         InputError: the configuration does not suit the network or the device, or the weights cannot be loaded.
@@ -147,6 +156,8 @@ class Run:
             "batch": 0,
             "samples": 0,
             "step": 0,
+            "validated": None,
+            "best_score": float("-inf"),
             "best_psnr": float("-inf"),
             "so_far": {},
             "broken": {},
@@ -173,7 +184,7 @@ class Run:
         """
         stored = self._stored_config()
         changes = check_changes(stored, self.config, self.output)
-        blank = self.progress | dict.fromkeys(("samples", "step", "so_far", "shown"))
+        blank = self.progress | dict.fromkeys(("samples", "step", "validated", "best_score", "so_far", "shown"))
         progress = self.progress
         progress.update(resume_training(self.last, self._stateful(), blank))
         self._complete_progress(stored)
@@ -183,8 +194,11 @@ class Run:
         sets_changed = validation_changed(stored, self.config) if stored else False
         images_changed = progress["validation"] not in (None, fingerprints["validation"])
         if progress["epoch"] <= self.config.train.epochs and (sets_changed or images_changed):
-            progress.update(best_psnr=float("-inf"), shown={})
+            progress.update(best_score=float("-inf"), best_psnr=float("-inf"), shown={})
             changes.append("best.pt: selection starts afresh, because the validation sets changed")
+        elif any(change.startswith("train.best_by:") for change in changes):
+            progress.update(best_score=float("-inf"), best_psnr=float("-inf"))
+            changes.append("best.pt: selection starts afresh, because train.best_by changed")
         progress["validation"] = fingerprints["validation"]
         self.scheduler = build_schedule(self.step.optimizer, self.config)
         for _ in range(min(self.progress["epoch"], self.config.train.epochs + 1) - (self.progress["batch"] == 0)):
@@ -211,12 +225,30 @@ class Run:
 
     def open_curves(self) -> None:
         """Open TensorBoard's event file, without the points after the last checkpoint."""
-        self.curves = Curves(self.output, self.progress["step"], validated=not self.is_trained())
+        self.curves = Curves(self.output, self.progress["step"], validated=not self.awaits_validation())
         self.curves.describe(self.config, self.progress["step"] + 1)
 
+    def awaits_validation(self) -> bool:
+        """Whether a validation is due after the last step and was not done."""
+        train, progress = self.config.train, self.progress
+        step, epoch = progress["step"], progress["epoch"]
+        if progress["validated"] == step:
+            return False
+        if step == 0:
+            return train.validate_start
+        if train.validate_every_steps is not None and step % train.validate_every_steps == 0:
+            return True
+        return self.is_trained() and (epoch % train.validate_every == 0 or epoch == train.epochs)
+
     def is_trained(self) -> bool:
-        """Whether the steps of the epoch are done, and its validation, if any, is not."""
+        """Whether all steps of the epoch are done."""
         return self.progress["batch"] > 0 and self.progress["samples"] >= self.sampler.length
+
+    def start_training(self) -> None:
+        """Put the network into training mode."""
+        self.model.train()
+        # All crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off again.
+        torch.backends.cudnn.benchmark = not self.config.train.deterministic
 
     def _adopt_data(self, now: Mapping[str, Any]) -> list[str]:
         """Store the fingerprint of the training set; returns one line if it differs from the stored one, else none.
@@ -255,6 +287,8 @@ class Run:
         progress, sampler = self.progress, self.sampler
         for key in ("so_far", "shown"):
             progress[key] = progress[key] or {}
+        if progress["best_score"] is None:
+            progress["best_score"] = progress["best_psnr"]
         if progress["step"] is None:
             train = stored.get("train")
             batch_size = train.get("batch_size") if isinstance(train, Mapping) else None
@@ -273,16 +307,20 @@ class Run:
             state = training_state(self._stateful(), self.progress)
             save_checkpoint(self.last, self._description() | state, self.config.train.keep_checkpoints)
 
-    def save_if_best(self, psnr: float) -> None:
-        """Write best.pt if ``psnr``, the mean over the validation sets in dB, is the highest so far."""
-        if psnr > self.progress["best_psnr"]:  # never if NaN
-            self.progress["best_psnr"] = psnr
+    def save_if_best(self, scores: Mapping[str, float]) -> None:
+        """Record a validation, whose ``scores`` are means over the sets, and write best.pt if it is the best so far."""
+        progress, metric = self.progress, self.config.train.best_by
+        if scores[metric] > progress["best_score"]:  # never if NaN
+            progress.update(best_score=scores[metric], best_psnr=scores["psnr"])
             if self.group.is_main:
-                state = {"model": self.evaluated.state_dict(), "epoch": self.progress["epoch"], "psnr": psnr}
+                state = {"model": self.evaluated.state_dict(), "epoch": progress["epoch"], **scores}
                 save_checkpoint(self.best, self._description() | state)
+        progress["validated"] = progress["step"]
         if self.curves is not None:
-            best = {"validation/psnr": psnr, "validation/best_psnr": self.progress["best_psnr"]}
-            self.curves.scalars(best, self.progress["step"])
+            shown = {"psnr": progress["best_psnr"], metric: progress["best_score"]}
+            points = {f"validation/{name}": scores[name] for name in shown}
+            points |= {f"validation/best_{name}": value for name, value in shown.items()}
+            self.curves.scalars(points, progress["step"])
 
     def record(self, changes: Sequence[str] = ()) -> None:
         """Write the resolved configuration to config.yaml and append this start of the run to runs.jsonl.

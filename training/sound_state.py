@@ -123,7 +123,7 @@ def _progress(stored: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
         if default is None and key not in entries:
             continue
         value, name = _item(entries, key, "progress."), f"progress.{key}"
-        if key == "best_psnr":
+        if key in ("best_psnr", "best_score"):
             progress[key] = _score(value, name)
         elif key == "broken":
             progress[key] = _texts(value, name)
@@ -131,6 +131,8 @@ def _progress(stored: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
             progress[key] = _like(value, dict.fromkeys(_named(value, name), 0.0), name)
         elif key == "shown":
             progress[key] = {part: _texts(entry, f"{name}.{part}") for part, entry in _named(value, name).items()}
+        elif key == "validated":
+            progress[key] = value if value is None else _like(value, 0, name)
         elif key in ("data", "validation"):
             progress[key] = value if value is None else _like(value, FINGERPRINT, name)
         else:

@@ -30,14 +30,15 @@ Examples = dict[str, dict[str, np.ndarray]]
 """What ``example`` shows of each image, by its name."""
 
 
-def validate(run: Run, loaders: Mapping[str, DataLoader], stop: StopSignal) -> float | None:
+def validate(run: Run, loaders: Mapping[str, DataLoader], stop: StopSignal) -> dict[str, float] | None:
     """Score every validation set; write its curves, and show a few of its images.
 
     An image that cannot be read is reported on stderr and left out of the mean. The first validation of a set chooses
     the images to show, which ``run.progress`` keeps, and shows their inputs and targets.
 
     Returns:
-        The mean PSNR over the sets in dB, or None if ``stop`` was received; the validation is repeated after resuming.
+        The mean over the sets of each score that all of them have, PSNR in dB and SSIM among them; or None if ``stop``
+        was received: the validation is repeated after resuming.
 
     Raises:
         InputError: none of the images of a set can be read, or none of the restored ones is finite.
@@ -47,7 +48,7 @@ def validate(run: Run, loaders: Mapping[str, DataLoader], stop: StopSignal) -> f
     group, step, known = run.group, run.progress["step"], run.progress["shown"]
     parts = run.config.data.validation or run.config.data.test
     method = network_method(run.evaluated)
-    set_psnrs = []
+    of_sets = []
     for name, loader in loaders.items():
         results, examples = [], {}
         names = known.get(name, {}).values()
@@ -68,11 +69,15 @@ def validate(run: Run, loaders: Mapping[str, DataLoader], stop: StopSignal) -> f
             examples = examples_of(known[name].values(), loader.dataset, method, parts[name].protocol, group)
         everywhere = group.gather([examples])
         means = summary(results)
-        set_psnrs.append(means["restored"]["psnr"])
+        of_sets.append(means["restored"])
         if run.curves is not None:
             run.curves.scalars(points_of(name, means), step)
             show(run.curves, name, known[name], everywhere, step, ("input", "target") if is_first else ())
-    return mean(set_psnrs)
+    return {
+        metric: mean(scores[metric] for scores in of_sets)
+        for metric in of_sets[0]
+        if all(metric in scores for scores in of_sets)
+    }
 
 
 def checked(name: str, results: Sequence[Score | Failure], step: int, group: Group) -> list[Score]:

@@ -206,6 +206,14 @@ class TrainConfig:
     """Decay of the moving average of the weights, which is then validated and saved in best.pt; null: no average."""
     validate_every: int = bounded(1, 10**6, "as train.epochs")
     """Epochs between validations (the last epoch is always validated)."""
+    validate_every_steps: int | None = bounded(1, 10**9, "no run has more steps", default=None)
+    """Also validate after every so many steps, within an epoch, too; null: only after epochs."""
+    validate_start: bool = False
+    """Also validate before the first step: what the run starts from, and the first candidate for best.pt."""
+    validate_images: int | None = bounded(1, 10**9, "a validation needs an image", default=None)
+    """Validate on at most this many images of each set, evenly spaced in it; null: on all."""
+    best_by: Literal["psnr", "ssim"] = "psnr"
+    """The score, averaged over the validation sets, by which best.pt is chosen."""
     log_every: int = bounded(1, 10**9, "no run has more steps", default=50)
     """Steps between points of the training curves."""
     keep_checkpoints: int = bounded(1, 1000, "each is a file of at least 60 MB in the recipes", default=2)

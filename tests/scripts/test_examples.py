@@ -5,9 +5,16 @@ import torch
 import torchvision
 import yaml
 from conftest import ROOT, TINY, run_script, write_reside
+from shapes import write_shape
 
 EXAMPLES = sorted((ROOT / "configs" / "examples").glob("*.yaml"))
 SMALLER = [*TINY, "--train.batch_size=4", "--train.epochs=2", "--model.num_blocks=1"]
+
+
+def data_for(path, folder):
+    """A data set of the shape that an example's recipe expects."""
+    base = yaml.safe_load(path.read_text()).get("base", "")
+    return write_shape("dehazing_ots", folder) if "ots" in base else write_reside(folder)
 
 
 @pytest.fixture
@@ -24,7 +31,15 @@ def test_an_example_trains_and_resumes(path, tmp_path, request):
     keys = yaml.safe_load(path.read_text())
     if "lpips_weight" in keys.get("loss", {}):
         request.getfixturevalue("alexnet")
-    options = ["--config", path, "--data.root", write_reside(tmp_path / "data"), "--output", tmp_path / "run", *SMALLER]
+    options = [
+        "--config",
+        path,
+        "--data.root",
+        data_for(path, tmp_path / "data"),
+        "--output",
+        tmp_path / "run",
+        *SMALLER,
+    ]
     for epochs in (2, 3):
         result = run_script("train.py", *options, f"--train.epochs={epochs}", "--resume=auto")
         assert result.returncode == 0, result.stderr
