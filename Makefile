@@ -2,20 +2,30 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+# make setup TORCH=cpu: wheels without CUDA, of the versions in requirements.txt
+CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
+TORCH_PINS := $(shell grep -E '^torch(vision)?==' requirements.txt)
+ifneq ($(filter-out cpu,$(TORCH)),)
+$(error TORCH=$(TORCH): expected TORCH=cpu, or nothing for the builds with CUDA)
+endif
 WARMUP := $(shell find pytorch-gradual-warmup-lr -name '*.py' -path '*/warmup_scheduler/*') pytorch-gradual-warmup-lr/pyproject.toml
 
 .PHONY: help setup demo benchmark evidence ablation app attack test test-slow test-gpu test-extra lint
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s%s\n", $$1, $$2}' Makefile
 
-setup: $(STAMP)  ## create .venv and install requirements.txt (takes a second if nothing changed)
+setup: $(STAMP)  ## create .venv and install requirements.txt (takes a second if nothing changed; TORCH=cpu: without CUDA)
 
 $(STAMP): requirements.txt $(WARMUP)
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"{sys.executable} is Python {v[0]}.{v[1]}, but 3.11 or newer is needed: make PYTHON=python3.12 setup")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"{sys.executable} is Python {v[0]}.{v[1]}, but 3.11 or newer is needed: make setup PYTHON=python3.12")'
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@echo "Installing requirements.txt into $(VENV) (about 5 GB the first time)"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "Installing requirements.txt into $(VENV) (about $(if $(TORCH),1.5,5) GB the first time)"
+ifeq ($(TORCH),cpu)
+	@$(PIP) --index-url $(CPU_WHEELS) $(TORCH_PINS) || echo "Nothing from $(CPU_WHEELS): installing the builds with CUDA"
+endif
+	@$(PIP) -r requirements.txt
 	@touch $@
 
 demo: setup  ## add haze to photographs, train a small IRNeXt to remove it and score it (about three minutes on two cores)
@@ -62,5 +72,5 @@ test-extra: $(EXTRA)  ## run the tests of the web app (in Debian's chromium, if 
 	$(RUN) -m pytest -m extra
 
 $(EXTRA): $(STAMP) requirements-extra.txt
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-extra.txt
+	@$(PIP) -r requirements-extra.txt
 	@touch $@

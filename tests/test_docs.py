@@ -35,7 +35,7 @@ DOCUMENTS = [
 NOT_OURS = ("validation/", "loss/", "epoch/", "/", "checkpoints/", "results/", "runs/", "train/")
 ROOMS = ("benchmarks", "data", "evaluation", "inference", "models")  # with scripts
 SCRIPTS = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).glob("*.py"))]
-OTHER_OPTIONS = {"--help", "--max-restarts"}  # argparse, torchrun
+OTHER_OPTIONS = {"--help", "--max-restarts", "--build-arg", "--gpus", "--shm-size"}  # argparse, torchrun, docker
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -117,7 +117,7 @@ def test_every_option_in_the_text_exists(document):
     known = set().union(OTHER_OPTIONS, *map(options_of, SCRIPTS))
     for span in spans_of(document):
         if span.startswith("--"):
-            name = span.split()[0]
+            name = re.split(r"[\s=]", span)[0]
             assert name in known or is_key(name[2:]), span
 
 
