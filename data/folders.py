@@ -45,7 +45,9 @@ def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             continue
         count += 1
         if count > MAX_FOLDERS:
-            raise InputError(f"{top}: more than {MAX_FOLDERS} folders; do links lead back and forth between them?")
+            raise InputError(
+                f"{top}: more than {MAX_FOLDERS} folders; remove links that lead back and forth between them"
+            )
         with os.scandir(folder) as entries:
             is_folder = {entry.name: _is_folder(entry) for entry in entries if not is_service(entry.name)}
         folders = sorted(name for name, value in is_folder.items() if value)

@@ -84,9 +84,7 @@ def find_pairs(folder: str | Path, layout: str | Rule) -> list[Pair]:
             (the message gives their number and the first few names).
     """
     if isinstance(layout, str) and layout not in LAYOUTS:
-        raise InputError(
-            f"unknown layout {layout!r}: expected one of {', '.join(LAYOUTS)}, or [INPUT, TARGET] patterns"
-        )
+        raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, or [INPUT, TARGET] patterns, not {layout!r}")
     rules = LAYOUTS[layout] if isinstance(layout, str) else (tuple(layout),)
     for rule in rules:
         compile_rule(rule)
@@ -152,7 +150,7 @@ def list_images(folder: Path) -> list[tuple[str, Path]]:
         InputError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; check the path for a spelling mistake")
     paths = (Path(parent, file) for parent, _, files in walk(folder) for file in files)
     images = [path for path in paths if path.suffix.lower() in SUFFIXES]
     return sorted((path.relative_to(folder).with_suffix("").as_posix(), path) for path in images)

@@ -33,9 +33,11 @@ def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file; expected a list of the split's images, as set by `only`") from None
     except OSError as error:
-        raise InputError(f"{file}: cannot read the image list of the split: {error.strerror}") from None
+        raise InputError(
+            f"{file}: cannot read the image list of the split: {error.strerror}; check the set's `only`"
+        ) from None
     except UnicodeError:
-        raise InputError(f"{file}: the image list of the split is not a text file in UTF-8 or UTF-16") from None
+        raise InputError(f"{file}: the image list of the split is not a text file; expected UTF-8 or UTF-16") from None
     lines = [line.strip() for line in text.splitlines() if line.strip(" \t,;\0")]
     index = _Index(pairs)
     chosen, missing, ambiguous = {}, [], []
@@ -48,10 +50,13 @@ def select_listed(pairs: list[Pair], file: Path) -> list[Pair]:
         elif number > 0 or not _is_heading(line):
             missing.append(line)
     if missing:
-        raise InputError(f"{file}: {listed(missing, 'line(s) with no matching input')}")
+        raise InputError(f"{file}: {listed(missing, 'line(s) with no matching input')}; remove them, or add the images")
     if ambiguous:
         matches = " and ".join(str(pair.input) for pair in index.find(ambiguous[0])[:2])
-        raise InputError(f"{file}: {listed(ambiguous, 'line(s) with several matching inputs')} ({matches})")
+        raise InputError(
+            f"{file}: {listed(ambiguous, 'line(s) with several matching inputs')} ({matches}); "
+            "write names with their folders"
+        )
     if not chosen:
         raise InputError(f"{file}: the list is empty, expected one image name per line")
     return [chosen[name] for name in sorted(chosen)]

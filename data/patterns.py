@@ -89,7 +89,7 @@ def compile_rule(rule: tuple[str, str]) -> tuple[Pattern, Pattern]:
             f"layout {list(rule)}: the inputs' fields are {fields[0]}, the targets' {fields[1]}; both need the same"
         )
     if same_name(rule[0]) == same_name(rule[1]):
-        raise InputError(f"layout {list(rule)}: inputs and targets have the same pattern")
+        raise InputError(f"layout {list(rule)}: inputs and targets have the same pattern; expected two that differ")
     return input, target
 
 

@@ -67,7 +67,9 @@ def subset_positions(root: str | Path, part: TestSetConfig, count: int) -> dict[
             print(printable(f"skipping subset {name}: no {file}"))
             continue
         except (OSError, ValueError, EOFError, MemoryError) as error:
-            raise InputError(f"{file}: not a valid .npy file of positions: {error}") from None
+            raise InputError(
+                f"{file}: not a valid .npy file of positions; expected integers, as written by numpy.save: {error}"
+            ) from None
         if not set(positions.tolist()) <= set(range(1, count + 1)) or not len(positions):
             raise InputError(f"{file}: expected positions from 1 to {count} (the number of images)")
         found[name] = [int(position) - 1 for position in positions]

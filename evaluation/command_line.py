@@ -60,7 +60,7 @@ def parse_args(doc: str) -> Namespace:
             "pass either --weights FILE, to restore and score, or --restored DIR, to score restored images"
         )
     if args.restored is not None and (args.self_ensemble or args.compile or args.precision != "float32"):
-        raise InputError("--restored: no network runs, so --self-ensemble, --precision and --compile have no meaning")
+        raise InputError("--restored: no network runs; omit --self-ensemble, --precision and --compile")
     if args.weights is not None:
         args.weights = weights_file(args.weights)
     return args

@@ -113,7 +113,10 @@ def read_results(folder: Path) -> Results:
                 raise ValueError(f"{row['name']} has no finite score")
             sets.setdefault(row["set"], {})[row["name"]] = Scored(scores, row["input_file"], row["target_file"])
     except FileNotFoundError as error:
-        raise InputError(f"{folder}: no results of test.py: {Path(error.filename).name} is missing") from None
+        raise InputError(
+            f"{folder}: no results of test.py: {Path(error.filename).name} is missing; "
+            f"run test.py with --output {folder}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         missing = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{folder}: not the results of this version of test.py ({missing}); run it again") from None
@@ -129,14 +132,17 @@ def differences_between(first: Results, other: Results) -> list[str]:
         if first.settings[key] != other.settings[key]:
             found.append(f"{first} and {other} differ in {key}: {first.settings[key]} and {other.settings[key]}")
     if not first.sets.keys() & other.sets.keys():
-        raise InputError(f"{first} and {other} have no set in common: {', '.join(first.sets)}; {', '.join(other.sets)}")
+        raise InputError(
+            f"{first} and {other} have no set in common ({', '.join(first.sets)}; {', '.join(other.sets)}); "
+            "run test.py on the same sets"
+        )
     for name in sorted(first.sets.keys() ^ other.sets.keys()):
         found.append(f"{name} is in one of {first} and {other} only")
     for name in sorted(first.sets.keys() & other.sets.keys()):
         if alone := sorted(first.sets[name].keys() ^ other.sets[name].keys()):
             found.append(f"{name}: {listed(alone, 'image(s)')} in one of {first} and {other} only")
             if not first.sets[name].keys() & other.sets[name].keys():
-                raise InputError(f"{name}: {first} and {other} have no image in common")
+                raise InputError(f"{name}: {first} and {other} have no image in common; run test.py on the same images")
     return found
 
 

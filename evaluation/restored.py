@@ -42,9 +42,9 @@ def _match(folder: Path, pairs: Sequence[Pair]) -> dict[str, Path]:
     )
     found = max(({pair: by_name[name] for pair, name in way.items() if name in by_name} for way in ways), key=len)
     if missing := sorted(pair.name for pair in pairs if pair.name not in found):
-        raise InputError(f"{folder}: no restored image for {listed(missing, 'input(s)')}")
+        raise InputError(f"{folder}: no restored image for {listed(missing, 'input(s)')}; each needs one of its name")
     if extra := sorted(str(path) for _, path in images if path not in found.values()):
-        raise InputError(f"{folder}: {listed(extra, 'restored image(s)')} of no input")
+        raise InputError(f"{folder}: {listed(extra, 'restored image(s)')} of no input; remove them, or check --input")
     return found
 
 

@@ -53,7 +53,7 @@ def main(path: Path, added: Sequence[str]) -> int:
     found = score_again(reported, added)
     changed = list(other_material(reported, found))
     if changed:
-        raise InputError(f"{path}: not the same material: {'; '.join(changed)}")
+        raise InputError(f"{path}: not the same material: {'; '.join(changed)}; put it back, or run test.py again")
     return 0 if compare(reported["sets"], found["sets"]) else 1
 
 
@@ -71,7 +71,9 @@ def read_report(path: Path) -> dict[str, Any]:
         dict(report["versions"])
         report["sha256"], report["commit"], report["folder"]
     except OSError as error:
-        raise InputError(f"{path}: cannot read the report: {error.strerror}") from None
+        raise InputError(
+            f"{path}: cannot read the report: {error.strerror}; expected the metrics.json of test.py"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         missing = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: not a metrics.json of this version of test.py ({missing}); run it again") from None

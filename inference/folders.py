@@ -94,7 +94,10 @@ def find_jobs(inputs: list[str], output: Path, videos: Mapping[str, str]) -> Fou
             other = jobs.setdefault(same_name(str(target)), job)  # as on a disk that ignores case
             if other.input != path:
                 where = target if other.output == target else f"{target} on disks that ignore case; rename one"
-                raise InputError(f"{other.input} and {path}: both would be written to {where}")
+                raise InputError(
+                    f"{other.input} and {path}: both would be written to {where}; "
+                    "rename one, or choose another --output for it"
+                )
             found += 1
         if not found:
             more = "".join(f"; {line}" for line in islice(lines_about(unread), 1))
@@ -131,7 +134,7 @@ def _matches(name: str, suffixes: Collection[str]) -> list[tuple[Path, Path | No
             raise InputError(f"{path}: unsupported file type ({advice})")
         return [(path, Path(path.name))]
     if not glob.has_magic(name):
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder; check --input for a spelling mistake")
     magic = next(index for index, part in enumerate(path.parts) if glob.has_magic(part))
     fixed = Path(*path.parts[:magic])
     found: dict[Path, Path | None] = {}

@@ -113,7 +113,9 @@ def write_photograph(path: str | Path, photograph: Photograph) -> tuple[str, ...
         except MemoryError:
             raise
         except Exception as error:  # encoders raise almost any exception
-            raise InputError(f"{path}: cannot encode the image as {format} ({_reason(error)})") from None
+            raise InputError(
+                f"{path}: cannot encode the image as {format} ({_reason(error)}); convert the input to .png"
+            ) from None
     write_atomically(path, content)
     more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
     return (f"not kept, damaged or more than {format} can store: {', '.join(lost[:NAMED])}{more}",) if lost else ()

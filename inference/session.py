@@ -217,7 +217,10 @@ class Session:
         with VideoReader(job.input) as video:
             megapixels = video.size[0] * video.size[1] / 1e6
         if megapixels > self.options.max_megapixels:
-            raise InputError(f"{job.input}: more than {self.options.max_megapixels:g} megapixels (--max-megapixels)")
+            raise InputError(
+                f"{job.input}: more than {self.options.max_megapixels:g} megapixels; "
+                "pass a larger --max-megapixels to restore it"
+            )
 
         def restore(frame: np.ndarray | None, index: int) -> np.ndarray | None:
             nonlocal start, count

@@ -15,7 +15,7 @@ def shipped_weights(task: str) -> Path:
         InputError: the task is unknown, or its file is missing from the project's folder.
     """
     if task not in TASKS:
-        raise InputError(f"unknown task {shortened(task)!r}; expected one of {', '.join(TASKS)}")
+        raise InputError(f"--task: expected one of {', '.join(TASKS)}, not {shortened(task)!r}")
     path = FOLDER / f"{task}.safetensors"
     if not path.is_file():
         raise InputError(

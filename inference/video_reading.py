@@ -99,7 +99,7 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"{path}: not a regular file")
+            raise InputError(f"{path}: not a regular file; expected a video")
         self.notes: list[str] = []
         # An open file instead of a name, which libavformat could take for a protocol or a pattern; other files that
         # this one refers to cannot be opened.
@@ -116,10 +116,12 @@ class VideoReader:
             )
         except Unreadable as error:
             self.file.close()
-            raise InputError(f"{path}: not a video that can be read: {error}") from None
+            raise InputError(f"{path}: not a video that can be read: {error}; convert it to H.264 in .mp4") from None
         except (av.FFmpegError, PermissionError, ValueError) as error:
             self.file.close()
-            raise InputError(f"{path}: not a video, or in an unsupported container ({reason(error)})") from None
+            raise InputError(
+                f"{path}: not a video, or in an unsupported container ({reason(error)}); convert it to .mp4"
+            ) from None
         streams = [stream for stream in self.container.streams.video if not is_cover(stream)]
         if not streams or not streams[0].codec_context or not streams[0].codec_context.width:
             self.close()
@@ -151,7 +153,7 @@ class VideoReader:
         with VideoReader(self.path) as video:
             first = next(video.frames(), None)
         if first is None:
-            raise InputError(f"{self.path}: no frame of the video could be read")
+            raise InputError(f"{self.path}: no frame of the video could be read; convert it to H.264 in .mp4")
         return self._described(first.image)
 
     def rgb(self, frame: av.VideoFrame) -> np.ndarray:
@@ -223,7 +225,8 @@ class VideoReader:
         matrix = tagged if luma and tagged != UNSPECIFIED else guessed_matrix(frame.height, frame.width)
         if matrix not in LUMA_WEIGHTS:
             raise InputError(
-                f"{self.path}: colours with matrix coefficients {matrix} (ITU-T H.273) cannot be converted"
+                f"{self.path}: colours with matrix coefficients {matrix} (ITU-T H.273) cannot be read; "
+                "convert the video to BT.709"
             )
         full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
         if len(frame.format.components) < 3 and frame.color_range != LIMITED:

@@ -66,7 +66,7 @@ def restore_video(
         part.replace(target)
         segments.remove()
     except av.FFmpegError as error:
-        raise InputError(f"{target}: cannot be written ({reason(error)})") from None
+        raise InputError(f"{target}: cannot be written ({reason(error)}); choose another --output") from None
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(target)) from None
     return notes

@@ -99,7 +99,9 @@ class Segments:
         path = self.folder / f"{len(self.paths):06}.nut"
         encode(path, "nut", self._stored(), self.description, self.crf)
         if (written := _frames_of(path)) != self.kept:
-            raise InputError(f"{path}: {written} frames could be read again instead of {self.kept}")
+            raise InputError(
+                f"{path}: {written} frames could be read again instead of {self.kept}; run the same command again"
+            )
         return path
 
     def _stored(self) -> Iterator[tuple[Planes, int, int]]:

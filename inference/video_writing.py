@@ -209,7 +209,9 @@ def verify(path: Path, times: list[Fraction], poll: Callable[[], None]) -> None:
             found.append(frame.pts * unit)
         same = len(found) == len(times) and all(abs(a - b) < unit for a, b in zip(found, times, strict=True))
         if not same or video.notes:
-            raise InputError(f"{path}: of {len(times)} frames written, {len(found)} can be read, or at other times")
+            raise InputError(
+                f"{path}: of {len(times)} frames written, {len(found)} can be read, or at other times; run again"
+            )
 
 
 def str_of(path: Path) -> str:

@@ -136,7 +136,7 @@ def _restore_in_tiles(model: nn.Module, image: Tensor, tile: int | None, report:
         needed = stored[torch.float16] / STORED_SHARE / 2**30
         raise InputError(
             f"an image of {pixels / 1e6:.0f} megapixels needs about {needed:.0f} GiB of free memory, "
-            f"but only {main_memory / 2**30:.0f} GiB are free"
+            f"but only {main_memory / 2**30:.0f} GiB are free; free memory, or restore parts of it"
         )
     if tile is None:
         free = free_memory(device) - (stored[dtype] if device.type == "cpu" else 0)

@@ -216,9 +216,9 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
                 raise ValueError(f"{MODEL_CONFIG} is too large")
             checkpoint[MODEL_CONFIG] = json.loads(header[MODEL_CONFIG])
     except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
+        raise InputError(f"{path}: permission denied (chmod u+r makes a file readable)") from None
     except Exception:  # a damaged file fails anywhere in safetensors or json
-        raise InputError(f"{path}: not a .safetensors file, or damaged") from None
+        raise InputError(f"{path}: not a .safetensors file, or damaged (copy it again, or use other weights)") from None
     if not checkpoint["model"]:
-        raise InputError(f"{path}: this .safetensors file contains no weights")
+        raise InputError(f"{path}: this .safetensors file contains no weights; use another")
     return checkpoint

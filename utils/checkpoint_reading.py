@@ -78,9 +78,11 @@ def load_checkpoint(path: str | Path) -> Any:
     except InputError:
         raise
     except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
+        raise InputError(f"{path}: permission denied (chmod u+r makes a file readable)") from None
     except Exception:  # a damaged file fails anywhere in torch, zipfile or pickle
-        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged") from None
+        raise InputError(
+            f"{path}: not a PyTorch checkpoint, or damaged (expected a whole .pt, .pth or .pkl file)"
+        ) from None
 
 
 def check_regular_file(path: str | Path) -> None:
@@ -92,7 +94,7 @@ def check_regular_file(path: str | Path) -> None:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character in the name
-        raise InputError(f"{path}: no such weights file") from None
+        raise InputError(f"{path}: no such weights file; check the path for a spelling mistake") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     if stat.S_ISDIR(mode):

@@ -106,7 +106,9 @@ class ScriptParser(ArgumentParser):
             known = {None, *map(Path, self.existing.get(name, ()))}
             missing = [path for path in paths if path not in known and not os.path.lexists(path)]
             if name in self.existing and missing:
-                raise InputError(f"--{name} {missing[0]}: no such {name} file")
+                names = ", ".join(self.existing[name])
+                advice = f"expected a file, or one of {names}" if names else "check the path for a spelling mistake"
+                raise InputError(f"--{name} {missing[0]}: no such {name} file; {advice}")
             args[name] = paths if isinstance(args[name], list) else paths[0]
         return args
 
@@ -141,7 +143,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         try:
             values = load_yaml(read_text(files[-1]))
         except OSError as error:
-            raise InputError(f"{files[-1]}: cannot read the configuration: {error.strerror}") from None
+            raise InputError(
+                f"{files[-1]}: cannot read the configuration: {error.strerror}; expected a YAML file, as in configs/"
+            ) from None
         except (yaml.YAMLError, ValueError) as error:
             raise InputError(f"{files[-1]}: not a configuration in YAML: {describe(error)}") from None
         if not isinstance(values, dict):
@@ -156,9 +160,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             break
         files.append(files[-1].parent / expand_home(base))
         if os.path.realpath(files[-1]) in [os.path.realpath(file) for file in files[:-1]]:
-            raise InputError(f"{path}: base: circular reference: {' -> '.join(map(str, files))}")
+            raise InputError(f"{path}: base: circular reference: {' -> '.join(map(str, files))}; remove one")
         if len(files) > MAX_FILES:
-            raise InputError(f"{path}: base: more than {MAX_FILES} files, each the base of the one before")
+            raise InputError(f"{path}: base: more than {MAX_FILES} files, each the base of the one before; use fewer")
     merged: dict[str, Any] = {}
     for values in reversed(chain):
         merged = _merge(merged, values)

@@ -49,7 +49,7 @@ def test_what_is_wrong_with_a_folder_is_named(reside):
     train = reside / "train"
     with pytest.raises(InputError, match=r"nowhere: no such folder"):
         find_pairs(reside / "nowhere", "reside")
-    with pytest.raises(InputError, match=r"unknown layout 'mine'"):
+    with pytest.raises(InputError, match=r"layout: expected one of .* not 'mine'"):
         find_pairs(train, "mine")
     with pytest.raises(InputError, match=r"no input images found; layout 'plain' expects input/\{id\}"):
         find_pairs(train, "plain")

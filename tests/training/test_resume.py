@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(many, tmp_path):
     last.write_bytes(last.read_bytes()[:5000])
     resumed = train_tiny(root, tmp_path, *OPTIONS, "--resume", "auto")
     assert resumed.returncode == 0, resumed.stderr
-    assert "last.pt: not a PyTorch checkpoint, or damaged; resuming from" in resumed.stderr
+    assert "or damaged (expected a whole .pt, .pth or .pkl file); resuming from" in resumed.stderr
     assert "at epoch 2, step 0" in resumed.stdout
     assert_same_run(weights_of(tmp_path), weights_of(whole))
 
