@@ -238,7 +238,7 @@ class Config:
         data, train = self.data, self.train
         _require(
             self.model.name != "irnext" or not self.model.options,
-            "model.options: for a network of your own, named by model.name; irnext has the other keys of model",
+            "model.options: for a network of your own, named by model.name; remove it: irnext has the other keys",
         )
         _require("name" not in self.model.options, "model.options: name is not one of them; set model.name")
         _require(len(data.test) > 0, "data.test needs at least one test set")

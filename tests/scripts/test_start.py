@@ -8,16 +8,15 @@ import pytest
 from conftest import ROOT, command_of, run_process, tiny_arguments
 from test_docs import is_key, options_of, script_of
 
-SCRIPTS = {
-    "train.py": 3,
-    "test.py": 3,
-    "restore.py": 3,
-    "-m data.check": 1,
-    "-m evaluation.compare": 2,
-    "-m evaluation.verify": 2,
-    "-m inference.export": 1,
-    "-m models.convert": 2,
-}
+MAIN = ["train.py", "test.py", "restore.py"]
+SCRIPTS = [
+    *MAIN,
+    "-m data.check",
+    "-m evaluation.compare",
+    "-m evaluation.verify",
+    "-m inference.export",
+    "-m models.convert",
+]
 WITHOUT_ARGUMENTS = ["-m data.synthetic.demo", "-m data.synthetic.benchmark"]  # which would start to work
 
 
@@ -38,7 +37,7 @@ def test_a_script_without_arguments_shows_the_commands_that_people_need(script):
     assert result.stdout == ""
     assert first == f"python {script} needs arguments, for example:"
     assert help == f"All options: python {script} --help"
-    assert len(commands) == SCRIPTS[script]
+    assert len(commands) >= (3 if script in MAIN else 1)
     for line in commands:
         path, arguments = script_of(shlex.split(line))
         options = [word[2:] for word in arguments if word.startswith("--") and word != "--"]
@@ -56,7 +55,7 @@ def test_help_does_not_wait_for_torch(script):
     assert "jsonargparse" in modules
 
 
-@pytest.mark.parametrize("script", ["train.py", "test.py", "restore.py"])
+@pytest.mark.parametrize("script", MAIN)
 def test_a_mistake_does_not_wait_for_torch(script):
     modules, result = imported(command_of(script, "--outptu=x"))
     assert result.returncode == 2
