@@ -85,7 +85,7 @@ def exported_program(model: nn.Module) -> torch.export.ExportedProgram:
     except (UserError, RuntimeError, ValueError) as error:
         problem = shortened(str(error), 300)
         raise InputError(
-            f"--format: torch.export cannot trace {type(model).__name__} for any batch size, height and width: {problem}"
+            f"--format: torch.export cannot trace {type(model).__name__} for any batch size and image size: {problem}"
         ) from None
 
 
