@@ -5,10 +5,10 @@
 
 The data are scikit-image's sample photographs, degraded by data.synthetic.benchmark, and the recipes are
 configs/benchmark_TASK.yaml. The parameters of the classical methods (benchmarks/classical.py) are tuned on training
-images. Writes the table benchmark.md, example images in benchmark.jpg, and one folder per task to OUTPUT. Tasks that
-already have results are not run again, and interrupted training resumes. Results of other code or library versions
-give a warning, those of another configuration are refused. The exit status is 1 if, on any task, the network's PSNR
-does not exceed that of both the input and the classical method.
+images. Writes the table benchmark.md, of each task the test image with the median gain in benchmark.jpg, and one folder
+per task to OUTPUT. Tasks that already have results are not run again, and interrupted training resumes. Results of
+other code or library versions give a warning, those of another configuration are refused. The exit status is 1 if, on
+any task, the network's PSNR does not exceed that of both the input and the classical method.
 """
 
 from utils.signals import end_on_signals
@@ -16,6 +16,7 @@ from utils.signals import end_on_signals
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
 
+import csv
 import hashlib
 import json
 import subprocess
@@ -35,7 +36,7 @@ from data.datasets import PairedImages, centre_crop, to_8bit
 from data.sets import pairs_of_set
 from data.synthetic.benchmark import TASKS, write_benchmark
 from data.synthetic.photographs import PHOTOGRAPHS
-from evaluation.sheets import comparison_sheet
+from evaluation.sheets import CAPTION, HEIGHT, labelled_sheet, region_of_interest
 from inference.whole import restore
 from models import load_model
 from utils.cli import ScriptParser, config_of, number_type
@@ -47,6 +48,7 @@ from utils.versions import git_commit, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("input", "classical", "restored")
+REGION = (HEIGHT - CAPTION, 220)  # of an example, in pixels, shown as they are
 
 
 def main() -> int:
@@ -65,7 +67,13 @@ def main() -> int:
     write_atomically(args.output / "benchmark.md", report)
     print(report)
     rows = [np.load(args.output / task / "row.npz") for task in args.tasks]
-    sheet = comparison_sheet([tuple(row.values()) for row in rows])
+    captions = ("input", "classical method", "IRNeXt", "original")
+    sheet = labelled_sheet(
+        [
+            [(image, f"{task}: {caption}") for image, caption in zip(row.values(), captions, strict=True)]
+            for task, row in zip(args.tasks, rows, strict=True)
+        ]
+    )
     content = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
     write_atomically(args.output / "benchmark.jpg", content.tobytes())
     behind = [task for task, result in results.items() if not is_ahead(result)]
@@ -109,7 +117,7 @@ def run_task(task: str, data: Path, output: Path, epochs: int | None) -> dict:
         "made_with": about,
     }
     with replacing(folder / "row.npz") as file:
-        np.savez(file, *example_row(classical, weights, config, data / task, list(TASKS).index(task)))
+        np.savez(file, *example_row(classical, weights, config, data / task, folder / "per_image.csv"))
     result["minutes"] = (time.monotonic() - start) / 60
     write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
@@ -184,13 +192,22 @@ def score_by_set(classical: Restore, config: Config, root: Path) -> list[dict[st
     return means
 
 
-def example_row(classical: Restore, weights: Path, config: Config, root: Path, index: int) -> list[np.ndarray]:
-    """Input, classical result, restored and target of one test image, uint8 (H, W, 3); ``index`` selects the image."""
-    pairs = pairs_of_set(root, next(iter(config.data.test.values())))
-    sample = PairedImages(pairs)[index * len(pairs) // 2 % len(pairs) + index // 2]
+def example_row(classical: Restore, weights: Path, config: Config, root: Path, scores: Path) -> list[np.ndarray]:
+    """Input, classical result, restored and target of the test image with the median gain, uint8 (h, w, 3).
+
+    Shown is the region where the input differs most from the target. ``scores`` is test.py's per_image.csv.
+    """
+    name, test = next(iter(config.data.test.items()))
+    with open(scores, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == name]
+    ranked = sorted(rows, key=lambda row: float(row["psnr"]) - float(row["input_psnr"]))
+    shown = ranked[len(ranked) // 2]["name"]
+    (sample,) = PairedImages([pair for pair in pairs_of_set(root, test) if pair.name == shown])
     baseline = as_tensor(classical(as_array(sample["input"])))
     restored = restore(load_model(weights), sample["input"][None])[0]
-    return [to_8bit(image) for image in (sample["input"], baseline, restored, sample["target"])]
+    rows, columns = region_of_interest(sample["input"], sample["target"], *REGION)
+    images = (sample["input"], baseline, restored, sample["target"])
+    return [to_8bit(image[:, rows, columns]) for image in images]
 
 
 def average(scores: list[dict[str, float]]) -> dict[str, float]:

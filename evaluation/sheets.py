@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from evaluation.scoring import Score
 
@@ -46,6 +48,19 @@ def scored_row(
         (target, "target"),
         (error_map(restored, target), f"error x {ERROR_GAIN}"),
     ]
+
+
+def region_of_interest(input: Tensor, target: Tensor, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns where the input differs most from the target, both (3, H, W): ``height`` x ``width``, or less.
+
+    The same images give the same region, whatever the network.
+    """
+    difference = (input - target).abs().sum(0).double().cpu()
+    height, width = min(height, difference.shape[0]), min(width, difference.shape[1])
+    sums = F.pad(difference.cumsum(0).cumsum(1), (1, 0, 1, 0))
+    windows = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    top, left = divmod(int(windows.argmax()), windows.shape[1])
+    return slice(top, top + height), slice(left, left + width)
 
 
 def error_map(image: np.ndarray, target: np.ndarray) -> np.ndarray:

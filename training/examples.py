@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from data.datasets import to_8bit
 from evaluation.scoring import Score
-from evaluation.sheets import error_map
+from evaluation.sheets import error_map, region_of_interest
 
 SIDE = 256  # of the region that is shown at full resolution, in pixels
 
@@ -27,21 +26,8 @@ def choose(scores: Sequence[Score]) -> Shown:
     return shown
 
 
-def region(input: Tensor, target: Tensor) -> tuple[slice, slice]:
-    """Rows and columns where the input differs most from the target, both (1, 3, H, W): ``SIDE`` squared, or less.
-
-    The same images give the same region, whatever the network.
-    """
-    difference = (input - target)[0].abs().sum(0).double().cpu()
-    height, width = (min(SIDE, side) for side in difference.shape)
-    sums = F.pad(difference.cumsum(0).cumsum(1), (1, 0, 1, 0))
-    windows = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    top, left = divmod(int(windows.argmax()), windows.shape[1])
-    return slice(top, top + height), slice(left, left + width)
-
-
 def example(input: Tensor, restored: Tensor, target: Tensor) -> dict[str, np.ndarray]:
-    """The ``region`` of an image, (1, 3, H, W) in [0, 1] each, and the error of what was restored: uint8 (h, w, 3)."""
-    rows, columns = region(input, target)
+    """The region of interest of images, (1, 3, H, W) in [0, 1], and the error of ``restored``: uint8 (h, w, 3)."""
+    rows, columns = region_of_interest(input[0], target[0], SIDE, SIDE)
     input, restored, target = (to_8bit(image[0, :, rows, columns]) for image in (input, restored, target))
     return {"input": input, "output": restored, "target": target, "error": error_map(restored, target)}

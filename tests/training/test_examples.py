@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evaluation.scoring import Score
-from training.examples import SIDE, choose, example, region
+from evaluation.sheets import region_of_interest
+from training.examples import SIDE, choose, example
 
 
 @given(st.lists(st.floats(0, 60), min_size=1, max_size=9))
@@ -27,7 +28,7 @@ def test_the_region_is_where_the_input_differs_most(height, width, corner):
     target = torch.full((1, 3, height, width), 0.5)
     input = target.clone()
     input[..., corner * 32 :, corner * 32 :][..., :32, :32] += 0.25
-    rows, columns = region(input, target)
+    rows, columns = region_of_interest(input[0], target[0], SIDE, SIDE)
     crop = (input - target)[..., rows, columns]
     assert crop.shape[-2:] == (min(SIDE, height), min(SIDE, width))
     assert crop.count_nonzero() == 3 * 32 * 32
