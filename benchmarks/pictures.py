@@ -75,8 +75,8 @@ def main() -> None:
     before_and_after = [
         list(cells) for cells in zip(*(captioned(task, shown[task])[:2] for task in FIRST), strict=True)
     ]
-    save(args.output / "restored.jpg", before_and_after)
-    save(args.output / "tasks.jpg", [captioned(task, example) for task, example in shown.items()])
+    write_jpeg(args.output / "restored.jpg", before_and_after)
+    write_jpeg(args.output / "tasks.jpg", [captioned(task, example) for task, example in shown.items()])
 
 
 @torch.inference_mode()
@@ -106,7 +106,7 @@ def captioned(task: str, example: Example) -> list[tuple[np.ndarray, str]]:
     return list(zip(parts, captions, strict=True))
 
 
-def save(path: Path, cells: list[list[tuple[np.ndarray, str]]]) -> None:
+def write_jpeg(path: Path, cells: list[list[tuple[np.ndarray, str]]]) -> None:
     """Write a sheet of captioned images as JPEG."""
     content = cv2.imencode(".jpg", labelled_sheet(cells)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     write_atomically(path, content.tobytes())
