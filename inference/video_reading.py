@@ -100,6 +100,8 @@ class VideoReader:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{path}: not a regular file; expected a video")
+        if not self.path.stat().st_size:
+            raise InputError(f"{path}: not a video: the file is empty; copy or download it again")
         self.notes: list[str] = []
         # An open file instead of a name, which libavformat could take for a protocol or a pattern; other files that
         # this one refers to cannot be opened.

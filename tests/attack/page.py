@@ -28,7 +28,7 @@ UPLOAD, CALL = f"{API}/upload", f"{API}/run/restore_upload"
 JSON = (("Content-Type", "application/json"),)
 MULTIPART = (("Content-Type", "multipart/form-data; boundary=xyz"),)
 SECONDS = 60  # for an answer
-MEGABYTES = 100  # largest upload
+MEGABYTES = 300  # largest upload
 
 ROUTES = [
     *(("GET", path) for path in ("/", "/config", "/theme.css", f"{API}/info", f"{API}/openapi.json", f"{API}/token")),
@@ -179,7 +179,7 @@ class Page:
 
     def restore(self, path: str) -> Answer:
         """Ask for a file, which should have been uploaded, to be restored."""
-        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, self.choice, False]
+        data = [[{"path": path, "meta": {"_type": "gradio.FileData"}}], self.choice, False]
         return self.ask("POST", CALL, json.dumps({"data": data}).encode(), JSON)
 
     def restored(self, name: str, content: bytes) -> Answer:
@@ -332,7 +332,7 @@ def hostile_image(page: Page, victim: Victim, rng: np.random.Generator) -> tuple
     """A file that is no image, or a mutated one, restored: a result, or an error."""
     if rng.random() < 0.4:
         kind = list(PROGRAMS)[rng.integers(len(PROGRAMS))]
-        name, content = "a" + [".png", ".jpg", ".tif", ".webp"][rng.integers(4)], PROGRAMS[kind]
+        name, content = "a" + [".png", ".jpg", ".tif", ".webp", ".mp4", ".mkv"][rng.integers(6)], PROGRAMS[kind]
     else:
         name = list(SOUND)[rng.integers(len(SOUND))]
         kind, content = mutated(SOUND[name], rng)
@@ -344,7 +344,7 @@ def hostile_image(page: Page, victim: Victim, rng: np.random.Generator) -> tuple
 
 def unsound(page: Page, answer: Answer, size: tuple[int, int] | None = None) -> list[str]:
     """What is wrong with a result; its width and height are ``size``."""
-    path = json.loads(answer.body)["data"][1]["path"]
+    path = json.loads(answer.body)["data"][1]["value"][0]["path"]
     result = page.ask("GET", f"{API}/file={quote(path)}")
     try:
         with Image.open(io.BytesIO(result.body)) as image:

@@ -1,69 +1,32 @@
-"""The page, in a real browser."""
+"""The page as a server: who is answered, what is left on disk, and which weights are offered."""
 
 import contextlib
-import io
 import json
 import math
 import re
-import shutil
 import signal
-import socket
 import stat
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from album import PHOTO, PROFILE
-from conftest import assert_refused, command_of, run_script
+from album import PHOTO
+from conftest import assert_refused, run_script
+from page_server import started_page
 from PIL import Image
 
 from app import find_weights
-from inference import Restorer
-from inference.shipped import TASKS
 from utils.errors import InputError
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 
 
 @pytest.fixture
 def pages(tmp_path):
     """Starts pages with a common folder for temporary files; returns the process and the address of each."""
-    pytest.importorskip("gradio", reason="pip install -r requirements-extra.txt")
     (tmp_path / "temporary").mkdir()
     with contextlib.ExitStack() as stack:
-
-        def start(*options: object) -> tuple[subprocess.Popen, str]:
-            """With no options, the weights of the project are offered."""
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            command = command_of("app.py", "--port", port, *options)
-            command["env"] |= {"TMPDIR": str(tmp_path / "temporary")}
-            process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            for line in process.stdout:
-                if "Running on local URL" in line:
-                    return process, f"http://127.0.0.1:{port}"
-            pytest.fail("the page did not start")
-
-        yield start
-
-
-@pytest.fixture
-def page_address(pages, small_weights):
-    """The page's address while it runs."""
-    return pages("--weights", small_weights)[1]
+        yield lambda *options: started_page(stack, tmp_path / "temporary", *options)
 
 
 def status_of(url: str, data: bytes | None = None, **headers: str) -> int:
@@ -86,7 +49,9 @@ WRONG_CALLS = [
     b'{"data": []}',
     b'{"data": [1, 2, 3]}',
     b'{"data": [null, "no such weights", false]}',
-    b'{"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "best.pt", false]}',
+    b'{"data": [[], "no such weights", false]}',
+    b'{"data": [[{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}], "best.pt", false]}',
+    b'{"data": [[{"path": "/etc/passwd.png", "meta": {"_type": "gradio.FileData"}}], "best.pt", false]}',
     b'{"data": [{"path": "/etc/passwd.png", "meta": {"_type": "gradio.FileData"}}, "best.pt", false]}',
 ]
 
@@ -102,7 +67,7 @@ def test_other_names_and_origins_are_refused_and_wrong_calls_take_one_line_each(
     assert status_of(f"{address}/gradio_api/file=/etc/passwd") == 403
     Image.fromarray(PHOTO).save(tmp_path / "private.png")
     private = {"path": str(tmp_path / "private.png"), "meta": {"_type": "gradio.FileData"}}
-    calls = [*WRONG_CALLS, json.dumps({"data": [private, str(small_weights), False]}).encode()]
+    calls = [*WRONG_CALLS, json.dumps({"data": [[private], str(small_weights), False]}).encode()]
     for call in calls:
         url = f"{address}/gradio_api/run/restore_upload"
         assert status_of(url, call, Content_Type="application/json") == 500
@@ -127,61 +92,6 @@ def test_uploads_are_private_and_removed_at_the_end_or_at_the_next_start(pages, 
         assert process.wait(30) in (-signal.SIGKILL, 75, 130)
         assert folder.exists() == (number == signal.SIGKILL)
     assert list(temporary.iterdir()) == []
-
-
-@pytest.mark.extra
-def test_an_image_is_dropped_compared_and_downloaded(page_address, small_weights, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-extra.txt")
-    if BROWSER is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    Image.fromarray(PHOTO).save(tmp_path / "photo.png", icc_profile=PROFILE)
-    (tmp_path / "text.png").write_text("not an image")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS.split())
-        page = browser.new_page()
-        asked = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_address)
-        restore = page.get_by_role("button", name="Restore")
-        restore.wait_for()
-
-        page.set_input_files("input[type=file]", tmp_path / "text.png")
-        page.get_by_text("text.png").first.wait_for()
-        restore.click()
-        page.get_by_text("not an image").wait_for()
-
-        page.get_by_role("button", name="Clear").or_(page.get_by_label("Clear")).first.click()
-        page.set_input_files("input[type=file]", tmp_path / "photo.png")
-        page.get_by_text("photo.png").first.wait_for()
-        restore.click()
-        link = page.locator('a[download="restored_photo.png"]').first
-        link.wait_for(timeout=120_000)
-        restored = urllib.request.urlopen(link.get_attribute("href")).read()
-
-        shown = page.locator(".slider-wrap img").last
-        before = shown.get_attribute("style") or shown.evaluate("e => getComputedStyle(e).clipPath")
-        box = page.locator(".slider-wrap").bounding_box()
-        middle = box["y"] + box["height"] / 2
-        page.mouse.move(box["x"] + box["width"] / 2, middle)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] / 2 - 60, middle, steps=5)
-        page.mouse.up()
-        assert (shown.get_attribute("style") or shown.evaluate("e => getComputedStyle(e).clipPath")) != before
-        browser.close()
-    assert all(url.startswith((page_address, "data:", "blob:")) for url in asked)
-    with Image.open(io.BytesIO(restored)) as image:
-        assert image.info["icc_profile"] == PROFILE
-        expected = Restorer(small_weights, "cpu").restore(PHOTO).astype(int)
-        assert np.abs(np.asarray(image) - expected).max() <= 1
-
-
-@pytest.mark.extra
-def test_the_page_offers_a_network_for_each_task(pages):
-    _, address = pages()
-    with urllib.request.urlopen(f"{address}/config") as answer:
-        components = json.load(answer)["components"]
-    (choices,) = [part["props"]["choices"] for part in components if part["type"] == "dropdown"]
-    assert [value for _, value in choices] == list(TASKS)
 
 
 def test_only_weights_that_load_are_offered(small_weights, tmp_path, capsys):

@@ -14,8 +14,8 @@ FILES = [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).
 NAMED = re.compile(r"^-*\{|--\w|\b(data|train|model|loss|layout)\b[.: ]|^[A-Z_]+:|`\w+`|\.py\b|remove \{")
 # What was expected, or what to do.
 VERBS = (
-    "add check choose chmod convert copy enlarge expected expects free install lower make must need needs omit one "
-    "pass plain put raise remove rename replace restore run set start train try type unsupported use write override"
+    "add check choose chmod convert copy drop enlarge expected expects free install lower make must need needs omit "
+    "one pass plain put raise remove rename replace restore run set start train try type unsupported use write override"
 )
 HELPS = re.compile(rf"\b({'|'.join(VERBS.split())})\b(?!\.)|--help|less than|more than|cannot|may contain only")
 # The reason that another part gives, after a colon or in parentheses, or its advice.
