@@ -36,9 +36,9 @@ from data.datasets import evaluation_loader, to_8bit, warn_of_too_many_workers
 from data.images import write_image
 from data.layouts import Pair, pair_folders
 from data.sets import pairs_of_sets, subset_positions
-from data.survey import fingerprint
 from evaluation.command_line import ALL
 from evaluation.cost import count_gmacs
+from evaluation.material import check_material, contents_digest, digests
 from evaluation.metrics import PROTOCOLS
 from evaluation.perceptual import LOADERS, Metric
 from evaluation.restored import find_restored
@@ -99,6 +99,9 @@ def evaluate(args: Namespace, group: Group) -> int:
     sets = find_sets(args)
     warn_of_too_many_workers(sets.workers, group)
     methods, about = restored_before(args, sets) if args.restored else restored_here(args, sets, group)
+    material = digests(sets.pairs) if group.is_main else {}
+    if args.expect is not None and group.is_main:
+        check_material(args.expect, about["sha256"], material)
     saved_files = find_saved_files(args, sets)
     perceptual = {metric: load(group.device) for metric, load in LOADERS.items() if args[metric]}
     about = {**this_run("test.py"), "config": sets.config and sets.config.to_dict(), **about, "versions": versions()}
@@ -109,7 +112,7 @@ def evaluate(args: Namespace, group: Group) -> int:
     for file, rows in sheets.items():
         if rows:
             write_image(args.output / file, labelled_sheet(rows))
-    return report(results, sets, args.output, about)
+    return report(results, sets, material, args.output, about)
 
 
 def restored_here(args: Namespace, sets: TestSets, group: Group) -> tuple[dict[str, Method], dict]:
@@ -137,7 +140,7 @@ def restored_before(args: Namespace, sets: TestSets) -> tuple[dict[str, Method],
     else:
         files = find_restored(args.restored, sets.pairs)
     images = [Pair(f"{name}/{image}", path, path) for name, of_set in files.items() for image, path in of_set.items()]
-    about = {"restored": str(args.restored), "sha256": fingerprint(images)["sha256"]}
+    about = {"restored": str(args.restored), "sha256": contents_digest(images)}
     return {name: files_method(of_set) for name, of_set in files.items()}, about
 
 
@@ -223,7 +226,7 @@ def score(
     return results, sheets
 
 
-def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
+def report(results: Results, sets: TestSets, material: dict[str, dict], output: Path, about: dict) -> int:
     """Write metrics.json and the tables, print the table, and return the exit status."""
     unscored = [name for name, of_set in results.items() if not has_score(of_set)]
     problems = [f"{name}: {why_none(results[name])}" for name in unscored]
@@ -233,8 +236,7 @@ def report(results: Results, sets: TestSets, output: Path, about: dict) -> int:
     if nothing is not None:
         raise nothing
     scored = {
-        name: results_of(of_set, sets.parts[name], sets.subsets.get(name, {}))
-        | {"fingerprint": fingerprint(sets.pairs[name])}
+        name: results_of(of_set, sets.parts[name], sets.subsets.get(name, {})) | {"fingerprint": material[name]}
         for name, of_set in results.items()
         if name not in unscored
     }

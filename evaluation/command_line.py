@@ -51,6 +51,12 @@ def parse_args(doc: str) -> Namespace:
         action="store_true",
         help="save the restored images (8-bit PNG), comparison.png, a sheet of examples, and worst.png, of least gain",
     )
+    parser.add_argument(
+        "--expect",
+        type=Path,
+        existing=True,
+        help="metrics.json of an earlier test: refuse other weights or images before anything is scored",
+    )
     parser.add_argument("--self-ensemble", action="store_true", help="average over the eight flips and rotations")
     parser.add_argument("--precision", type=Precision, default="float32", help="arithmetic precision of the network")
     parser.add_argument("--compile", action="store_true", help="compile the network for frequent image sizes")

@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
-from conftest import ITS, assert_refused, run_script, save_model, write_reside
+from conftest import ITS, assert_refused, errors_of, run_script, save_model, write_reside
 
 from data.images import read_image, write_image
+from data.layouts import Pair
+from evaluation.material import digests
+from evaluation.verify import compare
 from models import build_model
 
 
@@ -63,22 +67,53 @@ def test_options_after_two_dashes_override_the_reported_ones(scored):
     assert verify(report, "--", "--data.root", folder / "moved").returncode == 0
 
 
-@pytest.mark.slow
-def test_other_weights_or_images_are_not_the_same_material(scored):
+def test_other_weights_or_images_are_told_before_anything_is_scored(scored, tmp_path):
     folder, report = scored
+    options = ["--config", ITS, "--data.root", folder / "reside", "--weights", folder / "best.pt", "--expect", report]
     image = next((folder / "reside" / "test" / "gt").iterdir())
+    before = image.read_bytes()
     write_image(image, 255 - read_image(image))
-    assert_refused_at_the_end(verify(report), "the images of SOTS-Indoor have changed")
-    write_image(image, 255 - read_image(image))
+    changed = run_script("test.py", *options, "--output", tmp_path / "new")
+    assert_refused(changed, f"{report}: not the same material: the images of SOTS-Indoor have changed")
+    assert not (tmp_path / "new").exists()
+    image.write_bytes(before)
     save_model(folder / "best.pt", build_model(num_blocks=1, channels=8), {"num_blocks": 1, "channels": 8})
-    assert_refused_at_the_end(verify(report), f"the files of {folder / 'best.pt'} have changed")
+    assert_refused(run_script("test.py", *options, "--output", tmp_path / "new"), f"{folder / 'best.pt'} has changed")
 
 
-def assert_refused_at_the_end(result, *mentions):
+@pytest.mark.slow
+def test_verify_says_so_once(scored):
+    folder, report = scored
+    (folder / "reside" / "test" / "hazy" / "20_1.png").unlink()
+    result = verify(report)
     assert result.returncode == 2
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert all(mention in last for mention in mentions), last
+    text = f"error: {report}: not the same material: the images of SOTS-Indoor have changed: 2 before, 1 now"
+    text += "; put it back, or run test.py again"
+    assert errors_of(result) == [text]
+
+
+def test_contents_count_not_names_and_sizes(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_image(tmp_path / f"{name}.bmp", rng.integers(0, 256, (8, 8, 3), np.uint8))
+    pairs = [Pair("a", tmp_path / "a.bmp", tmp_path / "b.bmp"), Pair("c", tmp_path / "gone.bmp", tmp_path / "b.bmp")]
+    before = digests({"Set": pairs})["Set"]
+    assert digests({"Set": pairs})["Set"] == before
+    write_image(tmp_path / "a.bmp", rng.integers(0, 256, (8, 8, 3), np.uint8))
+    after = digests({"Set": pairs})["Set"]
+    assert after["sha256"] == before["sha256"]  # of names and sizes
+    assert after["contents"] != before["contents"]
+
+
+def test_a_report_with_fewer_images_or_without_a_set_is_not_reproduced(scored, capsys):
+    sets = json.loads(scored[1].read_text())["sets"]
+    fewer = {name: part | {"images": part["images"] - 1} for name, part in sets.items()}
+    assert compare(sets, sets)
+    assert not compare(sets, fewer)
+    assert not compare(sets, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].endswith("; 2 images were scored, now 1")
+    assert "NOT reproduced" in printed[2]
 
 
 @pytest.mark.parametrize(
