@@ -7,9 +7,10 @@
 Scores the test sets of a configuration, or one folder of images against another. Checkpoints trained here contain the
 model options; for the authors' released weights they come from the configuration or are inferred from the parameter
 names. With --restored in place of --weights, images that any method restored are scored; with several sets, each has
-its folder in it. Writes metrics.json, per_image.csv and the table (table.md, table.tex, table.csv) to OUTPUT and, with
---save-images, the restored images, comparison.png and worst.png, the images that gained least. Images that cannot be
-read are listed on stderr and in metrics.json; all others are scored, and the exit status is 2.
+its folder in it. Writes metrics.json, per_image.csv, the table (table.md, table.tex, table.csv) and histograms of what
+the images gained (gains.png) to OUTPUT and, with --save-images, the restored images, comparison.png and worst.png, the
+images that gained least. Images that cannot be read are listed on stderr and in metrics.json; all others are scored,
+and the exit status is 2.
 """
 
 from utils.signals import end_on_signals
@@ -41,8 +42,9 @@ from evaluation.cost import count_gmacs
 from evaluation.material import check_material, contents_digest, digests
 from evaluation.metrics import PROTOCOLS
 from evaluation.perceptual import LOADERS, Metric
+from evaluation.plots import gain_histograms
 from evaluation.restored import find_restored
-from evaluation.results import average, has_score, results_of, write_scores
+from evaluation.results import average, gains_of, has_score, results_of, write_scores
 from evaluation.scoring import (
     Failure,
     Method,
@@ -68,7 +70,16 @@ from utils.precision import supported
 from utils.versions import this_run, versions
 
 SHOWN_PER_SET = 4  # rows per set, evenly spaced in comparison.png, and with the least gain in worst.png
-FILES = ("metrics.json", "per_image.csv", "table.md", "table.tex", "table.csv", "comparison.png", "worst.png")
+FILES = (
+    "metrics.json",
+    "per_image.csv",
+    "table.md",
+    "table.tex",
+    "table.csv",
+    "gains.png",
+    "comparison.png",
+    "worst.png",
+)
 
 Results = dict[str, list[Score | Failure]]
 Row = list[tuple[np.ndarray, str]]  # images with their captions
@@ -242,6 +253,8 @@ def report(results: Results, sets: TestSets, material: dict[str, dict], output: 
     }
     metrics = {"sets": scored, **({"average": average(scored)} if sets.averaged and not unscored else {}), **about}
     write_atomically(output / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    if sets.has_inputs:
+        write_atomically(output / "gains.png", gain_histograms({name: gains_of(results[name]) for name in scored}))
     print(escaped(write_tables(output, metrics)))
     if "parameters" in about:
         cost = f"{about['parameters']:,} parameters, {about['gmacs_256x256']:.2f} GMACs at 256x256"

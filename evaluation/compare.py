@@ -49,7 +49,7 @@ from evaluation.comparison import Difference, Spread, compare_scores, spread_of
 from evaluation.plots import scatter_plot
 from evaluation.results import LOWER_IS_BETTER, METRICS
 from evaluation.sheets import error_map, labelled_sheet
-from evaluation.tables import as_markdown, as_text
+from evaluation.tables import as_markdown, as_text, markdown_text
 from utils.errors import InputError, escaped, listed, run_script
 from utils.files import write_atomically
 from utils.output import claimed
@@ -175,7 +175,7 @@ def report(
             )
             draw(first, other, name, letter, [*wins, *losses], output)
     lines = [*verdicts, *(f"note: {note}" for note in notes)]
-    text = [f"Compared with {first}.", as_markdown(heading, rows), *lines]
+    text = [markdown_text(f"Compared with {first}."), as_markdown(heading, rows), *map(markdown_text, lines)]
     write_atomically(output / "compare.md", "\n\n".join(text) + "\n")
     write_atomically(
         output / "compare.json", json.dumps({"comparisons": entries, "notes": list(notes)}, indent=2) + "\n"

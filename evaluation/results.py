@@ -56,6 +56,11 @@ def is_worse(metric: str, gain: float) -> bool:
     return gain > 0 if metric in LOWER_IS_BETTER else gain < 0
 
 
+def gains_of(results: Sequence[Score | Failure], metric: str = "psnr") -> list[float]:
+    """What each scored image gained over its input."""
+    return [score.restored[metric] - score.input[metric] for score in scored_and_failed(results)[0]]
+
+
 def has_score(results: Sequence[Score | Failure]) -> bool:
     """Whether at least one image has a score."""
     return any(isinstance(result, Score) for result in results)

@@ -49,7 +49,7 @@ def test_folders_are_scored_with_and_without_the_inputs(scored, tmp_path, inputs
     assert part["restored"]["psnr"] == pytest.approx(
         sets_of(scored / "out")["SOTS-Indoor"]["restored"]["psnr"], abs=0.01
     )
-    assert bool(part["input"]) == inputs
+    assert bool(part["input"]) == (tmp_path / "gains.png").exists() == inputs
     with open(tmp_path / "per_image.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["input_psnr"]) for row in rows] == [inputs] * 2

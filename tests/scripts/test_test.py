@@ -66,6 +66,7 @@ def test_the_rest_of_a_set_is_scored(reside, small_weights, tmp_path, run):
     rows = (tmp_path / "out" / "per_image.csv").read_text().splitlines()
     assert [row.split(",")[2] for row in rows] == ["name", "a", "d", "f"]
     assert sorted(path.stem for path in (tmp_path / "out" / "images").rglob("*.png")) == ["a", "d", "f"]
+    assert read_image(tmp_path / "out" / "gains.png").shape == (300, 400, 3)
 
 
 def test_a_set_without_an_image_is_an_error(reside, small_weights, tmp_path):
