@@ -222,7 +222,7 @@ def test_equal_names_are_numbered_in_the_zip(restorer, tmp_path):
     assert contents == [result.path.read_bytes() for result in outcome.results]
 
 
-def test_each_shipped_task_has_a_line_and_an_example_that_its_network_improves(tmp_path):
+def test_each_shipped_task_has_a_line_and_an_example_of_its_own(tmp_path):
     assert tuple(TASKS) == SHIPPED
     seen = []
     for task, about in TASKS.items():
