@@ -1,6 +1,7 @@
 """Train a restoration network.
 
     python -m data.check --config configs/dehazing_its.yaml --data.root DIR
+    python train.py --config configs/dehazing_its.yaml --data.root DIR --output run --plan
     python train.py --config configs/dehazing_its.yaml --data.root DIR --output run --resume auto
     python test.py --config configs/dehazing_its.yaml --data.root DIR --weights run/checkpoints/best.pt --output results
 
@@ -31,6 +32,7 @@ from typing import NoReturn
 from jsonargparse import Namespace
 from tqdm import tqdm
 
+from training.plan import plan
 from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
 from training.step import Update
 from training.validation import validate
@@ -51,6 +53,9 @@ def main(args: Namespace) -> int:
         use_deterministic_algorithms()
     group = join_group()
     check_batch(config.train, group)
+    if args.plan:
+        plan(config, args.output, group, args.init_from)
+        return 0
     with group.by_main(claimed(args.output, "train.py", files_of(args.output))):
         finished = start(args, config, group)
     leave_group()

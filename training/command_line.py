@@ -26,4 +26,9 @@ def parse_args(doc: str) -> Namespace:
         help="auto: continue the run in OUTPUT, or start it if there is none; never: fail if OUTPUT contains a run",
     )
     parser.add_argument("--init-from", type=Path, help="start from these weights, with a fresh optimizer and schedule")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="train nothing: measure a few steps and print memory, time and disk space of the whole run",
+    )
     return parser.parse()

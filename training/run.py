@@ -304,8 +304,11 @@ class Run:
                 self.curves.flush()
             if self.meter is not None:
                 self.progress["so_far"] = self.meter.so_far()
-            state = training_state(self._stateful(), self.progress)
-            save_checkpoint(self.last, self._description() | state, self.config.train.keep_checkpoints)
+            save_checkpoint(self.last, self.state(), self.config.train.keep_checkpoints)
+
+    def state(self) -> dict[str, Any]:
+        """What last.pt contains."""
+        return self._description() | training_state(self._stateful(), self.progress)
 
     def save_if_best(self, scores: Mapping[str, float]) -> None:
         """Record a validation, whose ``scores`` are means over the sets, and write best.pt if it is the best so far."""
