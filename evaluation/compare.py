@@ -105,7 +105,7 @@ def read_results(folder: Path) -> Results:
         metrics = json.loads(read_text(folder / "metrics.json"))
         rows = list(csv.DictReader(io.StringIO(read_text(folder / "per_image.csv", LONGEST_CSV))))
         settings = {f"protocol of {name}": part["protocol"] for name, part in metrics["sets"].items()}
-        settings |= {key: metrics.get(key) for key in ("precision", "self_ensemble")}
+        settings |= {key: metrics[key] for key in ("precision", "self_ensemble") if key in metrics}  # a network's
         sets: dict[str, dict[str, Scored]] = {}
         for row in rows:
             scores = {metric: float(row[metric]) for metric in METRICS if row.get(metric)}
