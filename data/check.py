@@ -22,7 +22,7 @@ from data.layouts import Pair
 from data.sets import pairs_of_set, resolve_folder
 from data.survey import find_problems, image_hashes, read_headers, shared_targets
 from utils.cli import ScriptParser, config_of
-from utils.config import Config, SetConfig, TestSetConfig
+from utils.config import Config, MixedSetConfig, SetConfig, TestSetConfig
 from utils.errors import InputError, listed, printable, run_script
 
 # Pillow's modes other than RGB, in words.
@@ -64,10 +64,10 @@ def check(config: Config, decode: bool) -> list[str]:
             found = find_problems(pairs, headers)
             targets = len({pair.target for pair in pairs})
             print(printable(f"{title}: {len(pairs):,} pairs, {targets:,} targets"))
-            for line in describe(headers.values(), config.data.crop if title == "train" else None):
+            for line in describe(headers.values(), config.data.crop if isinstance(part, MixedSetConfig) else None):
                 print(f"    {line}")
-            if title == "train":
-                training = pairs
+            if isinstance(part, MixedSetConfig):
+                training += pairs
             else:
                 shared = [f"{test} is a duplicate of {twin}" for test, twin in shared_targets(training, pairs, hashes)]
                 line = listed(shared, "test target(s) also in the training set", show=3) if shared else ""
@@ -83,8 +83,11 @@ def check(config: Config, decode: bool) -> list[str]:
 
 
 def sets_of(config: Config) -> list[tuple[str, SetConfig]]:
-    """(title, set) of the training set, then the validation sets, then the test sets."""
-    sets = [("train", config.data.train)]
+    """(title, set) of the training sets, then the validation sets, then the test sets."""
+    several = len(config.data.train.parts) > 1
+    sets: list[tuple[str, SetConfig]] = [
+        (f"train[{number}]" if several else "train", part) for number, part in enumerate(config.data.train.parts)
+    ]
     for kind, parts in (("validation", config.data.validation or {}), ("test", config.data.test)):
         sets += [(f"{kind} {name}", part) for name, part in parts.items()]
     return sets

@@ -4,7 +4,9 @@ import multiprocessing
 import platform
 import sys
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -19,6 +21,7 @@ from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.synthetic.drawn import Drawn, chain_of
 from data.transforms import PairedCropFlip, to_tensor
+from utils.config import Config
 from utils.cpus import available_cores, cpu_count
 from utils.degrade_options import Degrade
 from utils.distributed import Group
@@ -94,10 +97,14 @@ class PairedImages(Dataset[Sample]):
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        return self.sample(index, (self.seed, epoch, index))
+
+    def sample(self, index: int, seed: tuple[int, ...]) -> Sample:
+        """The sample of the pair at ``index``, or of another one in its place, with all randomness from ``seed``."""
         broken = {}
-        for candidate in self._candidates(epoch, index):
+        for candidate in self._candidates(index, seed):
             try:
-                return self._sample(self.pairs[candidate], epoch, index) | {"broken": broken}
+                return self._sample(self.pairs[candidate], seed) | {"broken": broken}
             except BrokenImage as error:
                 broken[str(error.path)] = str(error)
             except MemoryError:
@@ -105,13 +112,13 @@ class PairedImages(Dataset[Sample]):
                 broken[str(path)] = f"{path}: not enough memory for the image and its target"
         return {"name": self.pairs[index].name, "broken": broken}
 
-    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+    def _candidates(self, index: int, seed: tuple[int, ...]) -> Iterator[int]:
         yield index
         if self.augment is not None:
-            rng = np.random.default_rng([self.seed, epoch, index])
+            rng = np.random.default_rng(seed)
             yield from map(int, rng.integers(len(self.pairs), size=MAX_REPLACEMENTS))
 
-    def _sample(self, pair: Pair, epoch: int, index: int) -> dict:
+    def _sample(self, pair: Pair, seed: tuple[int, ...]) -> dict:
         input = self.read(pair.input)
         target = input if pair.target == pair.input else self.read(pair.target)
         sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (input, target)]
@@ -122,15 +129,42 @@ class PairedImages(Dataset[Sample]):
         if self.augment is None:
             input, target = to_tensor(input), to_tensor(target)
         else:
-            input, target = self.augment(input, target, seed=(self.seed, epoch, index))
+            input, target = self.augment(input, target, seed)
         drawn = []
         if self._chain is not None:
             # Test images are degraded by their names: in the same way in every process's share of the set.
             name = zlib.crc32(pair.name.encode(errors="surrogateescape"))
-            rng = np.random.default_rng([self.seed, name] if self.augment is None else [self.seed, epoch, index])
+            rng = np.random.default_rng([self.seed, name] if self.augment is None else seed)
             degraded, drawn = self._chain.drawn(target.permute(1, 2, 0).numpy(), rng)
             input = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))
         return {"name": pair.name, "input": input, "target": target, "drawn": drawn}
+
+
+class TrainingSets(Dataset[Sample]):
+    """Several sets of pairs, one after the other, indexed by the (epoch, index) of an ``EpochSampler``.
+
+    Args:
+        sets: of one seed; each with its own degradation.
+    """
+
+    def __init__(self, sets: Sequence[PairedImages]) -> None:
+        self.sets = sets
+        self.ends = list(accumulate(map(len, sets)))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        number, place = self.locate(index)
+        part = self.sets[number]
+        return part.sample(place, (part.seed, epoch, index))
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """The number of the set and the place in it that belong to an index of the sampler."""
+        place = index % len(self)  # an epoch may draw it several times
+        number = bisect_right(self.ends, place)
+        return number, place - self.ends[number] + len(self.sets[number])
 
 
 def collate(samples: Sequence[Sample]) -> dict:
@@ -160,22 +194,23 @@ class ImageLoader(DataLoader):
                 raise
 
 
-def train_loader(
-    pairs: list[Pair],
-    crop_size: tuple[int, int],
-    sampler: EpochSampler,
-    seed: int,
-    num_workers: int,
-    degrade: Degrade | None = None,
-    cache: str | None = None,
-) -> ImageLoader:
-    """Batches of augmented crops, float32 (N, 3, *crop_size) in [0, 1], in the order of ``sampler``.
+def training_sets(config: Config, pairs: Sequence[list[Pair]]) -> TrainingSets:
+    """The training sets of a configuration, whose ``pairs`` are given: augmented crops of ``data.crop_size``."""
+    data = config.data
+    read = read_image if data.cache is None else DecodedCache(data.cache).read
+    augment = PairedCropFlip(data.crop)
+    return TrainingSets(
+        [
+            PairedImages(of_set * part.repeats, augment, config.seed, part.degrade, read)
+            for of_set, part in zip(pairs, data.train.parts, strict=True)
+        ]
+    )
 
-    ``cache`` is the folder of a ``DecodedCache``; None decodes images on every access.
-    """
-    read = read_image if cache is None else DecodedCache(cache).read
+
+def train_loader(sets: TrainingSets, sampler: EpochSampler, num_workers: int) -> ImageLoader:
+    """Batches of augmented crops, float32 (N, 3, H, W) in [0, 1], in the order of ``sampler``."""
     return ImageLoader(
-        PairedImages(pairs, PairedCropFlip(crop_size), seed, degrade, read),
+        sets,
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=_worker_count(num_workers),

@@ -1,6 +1,8 @@
 """The order in which training samples are drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,19 +14,58 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batch sampler that visits every sample once per epoch, in an order determined by (seed, epoch).
+class Share(NamedTuple):
+    """The crops of a training set, each once, and how many of them an epoch draws."""
 
-    Yields lists of (epoch, index). The dataset seeds each sample's augmentation with these, so the result depends
-    neither on the number of workers nor on earlier draws. The last batch of an epoch may be smaller.
+    crops: int
+    drawn: int
+
+
+def weighted_shares(crops: Sequence[int], weights: Sequence[float]) -> list[Share]:
+    """Shares that divide an epoch of as many samples as there are crops by ``weights``, rounded by largest remainder.
+
+    Args:
+        crops: number of crops of each set.
+        weights: of each set, relative to the others; decimal fractions are exact.
+    """
+    exact = [Fraction(str(weight)) for weight in weights]
+    quotas = [sum(crops) * weight / sum(exact) for weight in exact]
+    drawn = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(quotas)), key=lambda number: drawn[number] - quotas[number])
+    for number in by_remainder[: sum(crops) - sum(drawn)]:
+        drawn[number] += 1
+    return [Share(*share) for share in zip(crops, drawn, strict=True)]
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batch sampler over training sets, in an order determined by (seed, epoch).
+
+    Yields lists of (epoch, index), in which index counts the crops of all sets, one set after the other. The dataset
+    seeds each sample's augmentation with these, so the result depends neither on the number of workers nor on earlier
+    draws. The last batch of an epoch may be smaller.
+
+    A set is gone through again and again, each time in another order: an epoch goes on where the last one stopped, so
+    all crops of a set are drawn equally often. What an epoch draws once more has an index beyond the number of crops in
+    all sets, by a multiple of it, so that it is augmented differently.
 
     With several processes, ``rank`` of ``processes`` gets every ``processes``-th sample of each global batch; the
     shares differ by at most one sample. If the last batch has fewer samples than there are processes, every process
     gets all of it.
+
+    Args:
+        shares: the sets, or the length of a single one whose crops are all drawn once.
+        batch_size: global batch size.
+        seed: determines the orders.
+        rank: number of this process.
+        processes: number of processes.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+    def __init__(
+        self, shares: int | Sequence[Share], batch_size: int, seed: int, rank: int = 0, processes: int = 1
+    ) -> None:
+        self.shares = [Share(shares, shares)] if isinstance(shares, int) else list(shares)
+        self.length = sum(share.drawn for share in self.shares)
+        self.batch_size, self.seed = batch_size, seed
         self.rank, self.processes = rank, processes
         self.set_position(epoch=1, samples=0)
 
@@ -62,9 +103,26 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
-        order = torch.randperm(self.length, generator=generator).tolist()
+        drawn = self._drawn()
+        order = [drawn[place] for place in torch.randperm(self.length, generator=generator).tolist()]
         for start in range(self.samples, self.length, self.batch_size):
             yield [(self.epoch, index) for index in self._share(order[start : start + self.batch_size])]
+
+    def _drawn(self) -> list[int]:
+        """The indices of the epoch, set by set."""
+        crops_in_all, first, indices = sum(share.crops for share in self.shares), 0, []
+        for number, (crops, drawn) in enumerate(self.shares):
+            start = (self.epoch - 1) * drawn
+            for turn in range(start // crops, -(-(start + drawn) // crops)):
+                begin, end = max(start - turn * crops, 0), min(start + drawn - turn * crops, crops)
+                places = range(crops)
+                if end - begin < crops:
+                    generator = torch.Generator().manual_seed(derived_seed(self.seed, number, turn, 1))
+                    places = torch.randperm(crops, generator=generator)[begin:end].tolist()
+                again = (turn - start // crops) * crops_in_all
+                indices += [again + first + place for place in places]
+            first += crops
+        return indices
 
     def _share(self, samples):
         return samples[self.rank :: self.processes] if len(samples) >= self.processes else samples

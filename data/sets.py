@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from data.folders import find_below
 from data.layouts import Pair, find_clean, find_pairs
 from data.lists import select_listed
-from utils.config import SetConfig, TestSetConfig
+from data.sampler import Share, weighted_shares
+from utils.config import SetConfig, TestSetConfig, TrainSetConfig
 from utils.errors import InputError, printable
 from utils.text_files import expand_home, read_bytes
 
@@ -30,6 +31,35 @@ def pairs_of_set(root: str | Path, part: SetConfig) -> list[Pair]:
     if isinstance(part.only, str):
         return select_listed(pairs, find_below(root, expand_home(part.only)))
     return pairs if part.only is None else select_numbered(pairs, *part.only)
+
+
+def training_pairs(root: str | Path, train: TrainSetConfig) -> list[list[Pair]]:
+    """Find the pairs of each training set.
+
+    Raises:
+        InputError: as ``pairs_of_set``.
+    """
+    return [pairs_of_set(root, part) for part in train.parts]
+
+
+def training_shares(train: TrainSetConfig, pairs: Sequence[Sequence[Pair]]) -> list[Share]:
+    """What an epoch draws from each training set, of which ``pairs`` were found.
+
+    Raises:
+        InputError: the weight of a set is so small that an epoch draws nothing from it.
+    """
+    crops = [len(of_set) * part.repeats for of_set, part in zip(pairs, train.parts, strict=True)]
+    weights = [part.weight for part in train.sets]
+    if None in weights or not weights:
+        return [Share(count, count) for count in crops]
+    shares = weighted_shares(crops, weights)
+    for number, share in enumerate(shares):
+        if share.drawn == 0:
+            raise InputError(
+                f"data.train[{number}].weight: {weights[number]:g} of {sum(weights):g} is less than one of the "
+                f"{sum(crops)} samples of an epoch; raise it, or the repeats of the sets"
+            )
+    return shares
 
 
 def pairs_of_sets(root: str | Path, parts: dict[str, TestSetConfig]) -> dict[str, list[Pair]]:

@@ -3,7 +3,7 @@
 import hashlib
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -171,3 +171,12 @@ def fingerprint(pairs: Iterable[Pair]) -> dict[str, int | str]:
         line = f"{pair.name}\0{pair.target.name}\0{[sizes[pair.input], sizes[pair.target]]}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return {"pairs": len(pairs), "sha256": digest.hexdigest()}
+
+
+def fingerprint_of_sets(sets: Sequence[Sequence[Pair]]) -> dict[str, int | str]:
+    """``fingerprint`` of one set, or of several in their order."""
+    if len(sets) == 1:
+        return fingerprint(sets[0])
+    found = [fingerprint(pairs) for pairs in sets]
+    digest = hashlib.sha256("".join(str(part["sha256"]) for part in found).encode())
+    return {"pairs": sum(map(len, sets)), "sha256": digest.hexdigest()}

@@ -30,14 +30,17 @@ from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from data.datasets import train_loader
-from data.images import write_image
+from data.cache import DecodedCache
+from data.datasets import PairedImages, TrainingSets, train_loader
+from data.images import read_image, write_image
 from data.layouts import Pair
 from data.sampler import EpochSampler, derived_seed
 from data.synthetic.degradations import haze
 from data.synthetic.depth import smooth_depth
+from data.transforms import PairedCropFlip
 from models import build_model
 from utils.checkpoint_files import save_checkpoint
+from utils.degrade_options import Degrade
 from utils.padding import extend
 
 # No test depends on the speed of the machine.
@@ -173,11 +176,18 @@ def write_reside(root: Path, hazes: int = 2, test_hazes: int = 2) -> Path:
 
 
 def batches(
-    pairs: list[Pair], epochs: Iterable[int] = (1, 2), start: int = 0, workers: int = 0, **options: object
+    pairs: list[Pair],
+    epochs: Iterable[int] = (1, 2),
+    start: int = 0,
+    workers: int = 0,
+    cache: Path | None = None,
+    degrade: Degrade | None = None,
 ) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
     """Names, inputs and targets of the training batches of ``epochs``, each entered at batch ``start``."""
     sampler = EpochSampler(len(pairs), batch_size=2, seed=5)
-    loader = train_loader(pairs, (64, 64), sampler, 5, workers, **options)
+    read = read_image if cache is None else DecodedCache(cache).read
+    sets = TrainingSets([PairedImages(pairs, PairedCropFlip((64, 64)), 5, degrade, read)])
+    loader = train_loader(sets, sampler, workers)
     found = []
     for epoch in epochs:
         sampler.set_position(epoch, start * sampler.batch_size)

@@ -17,8 +17,29 @@ DPDD = [(f"{part}_c/source/1P0A{{:04}}.png", f"{part}_c/target/1P0B{{:04}}.png")
 REALBLUR_J = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene{:03}"
 REALBLUR_R = "RealBlur-R_BM3D_ECC_IMCORR_centroid_itensity_ref/scene{:03}"
 
-# For each configuration: how its task degrades, and (input, target, numbers) with the number put into both names.
-SHAPES: dict[str, tuple[str, list[tuple[str, str, tuple[int, ...]]]]] = {
+ALL_IN_ONE = [
+    ("train/haze/hazy/{:04}_0.8_0.2.jpg", "train/haze/gt/{:04}.png", TRAIN),
+    ("train/rain/input/{}.png", "train/rain/target/{}.png", (1,)),
+    (None, "train/noise/{}.png", TRAIN),
+    ("test/SOTS-Outdoor/hazy/{:04}_0.8_0.2.jpg", "test/SOTS-Outdoor/gt/{:04}.png", TEST),
+    ("test/Rain100L/input/{}.png", "test/Rain100L/target/{}.png", TEST),
+    (None, "test/CBSD68/{}.png", TEST),
+]
+
+# For each configuration: how its task degrades, and (input, target, numbers) with the number put into both names; the
+# input is None where the loader makes it.
+SHAPES: dict[str, tuple[str, list[tuple[str | None, str, tuple[int, ...]]]]] = {
+    "all_in_one": ("haze", ALL_IN_ONE),
+    "all_in_one_five": (
+        "haze",
+        [
+            *ALL_IN_ONE,
+            ("train/blur/GOPR0372_07_00/blur/{:06}.png", "train/blur/GOPR0372_07_00/sharp/{:06}.png", TRAIN),
+            ("train/low_light/low/{}.png", "train/low_light/high/{}.png", TRAIN),
+            ("test/GoPro/GOPR0384_11_00/blur/{:06}.png", "test/GoPro/GOPR0384_11_00/sharp/{:06}.png", (51,)),
+            ("test/LOL/low/{}.png", "test/LOL/high/{}.png", (51,)),
+        ],
+    ),
     "dehazing_its": (
         "haze",
         [
@@ -110,7 +131,7 @@ def write_shape(name: str, root: Path) -> Path:
         for number in numbers:
             clean = photograph(number).astype(np.float32) / 255
             degraded = DEGRADATIONS[degradation](clean, rng)
-            for file, image in ((input, degraded), (target, clean)):
+            for file, image in ((input, degraded), (target, clean))[input is None :]:
                 depth = np.uint16 if name == "defocus_dpdd" else np.uint8
                 values = np.round(image * np.iinfo(depth).max).astype(depth)
                 write_image(root / file.format(number), values)

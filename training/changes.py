@@ -117,7 +117,9 @@ def _scored_by(sets: Any) -> Any:
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in FREE | FROM_HERE | IDENTITY | {OPTIONS}:
+        if name == "data.train":
+            yield from _training_leaves(value)
+        elif isinstance(value, Mapping) and name not in FREE | FROM_HERE | IDENTITY | {OPTIONS}:
             yield from _leaves(value, f"{name}.")
         elif name == OPTIONS and isinstance(value, Mapping):
             yield name, ", ".join(f"{key}={value[key]}" for key in sorted(value, key=str))
@@ -127,8 +129,23 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield name, value
 
 
+def _training_leaves(train: Any) -> Iterator[tuple[str, Any]]:
+    """The number of training sets, and the keys of the only one or of each; nothing of a damaged file."""
+    sets = train
+    if isinstance(train, Mapping):
+        sets = train.get("sets") or [{key: value for key, value in train.items() if key != "sets"}]
+    if not isinstance(sets, list) or not all(isinstance(part, Mapping) for part in sets):
+        return
+    yield "data.train", "one set" if len(sets) == 1 else f"{len(sets)} sets"
+    for number, part in enumerate(sets):
+        where = "data.train" if len(sets) == 1 else f"data.train[{number}]"
+        yield from ((f"{where}.{key}", value) for key, value in part.items())
+
+
 def _is_in(key: str, group: set[str]) -> bool:
-    return key in group or any(name.endswith(".") and key.startswith(name) for name in group)
+    """Whether a key is in a group, or in a section of it; [0] is one of several training sets."""
+    sections = f"{key}.".replace("[", ".[")
+    return key in group or any(name.endswith(".") and sections.startswith(name) for name in group)
 
 
 def _short(value: Any) -> str:

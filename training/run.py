@@ -16,11 +16,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 from warmup_scheduler import GradualWarmupScheduler
 
-from data.datasets import evaluation_loader, train_loader, warn_of_too_many_workers
+from data.datasets import evaluation_loader, train_loader, training_sets, warn_of_too_many_workers
 from data.layouts import Pair
 from data.sampler import EpochSampler
-from data.sets import pairs_of_set, pairs_of_sets
-from data.survey import check_pairs, fingerprint, still_broken
+from data.sets import pairs_of_sets, training_pairs, training_shares
+from data.survey import check_pairs, fingerprint, fingerprint_of_sets, still_broken
 from models import build_model, load_weights
 from models.build import in_format
 from training.changes import check_changes, validation_changed
@@ -64,22 +64,21 @@ def build_loaders(config: Config, group: Group) -> Loaders:
         InputError: a set or the partner of an image is missing, or an image is broken.
     """
     root, workers = config.data.root, config.data.num_workers
-    train_pairs = pairs_of_set(root, config.data.train)
+    train_pairs = training_pairs(root, config.data.train)
     parts = config.data.validation or config.data.test
     most = config.train.validate_images
     validation_pairs = {name: spread(pairs, most) for name, pairs in pairs_of_sets(root, parts).items()}
     found = []
     if group.is_main:
         all_validation_pairs = list(chain(*validation_pairs.values()))
-        check_pairs([*train_pairs, *all_validation_pairs])
-        found = [{"data": fingerprint(train_pairs), "validation": fingerprint(all_validation_pairs)}]
+        check_pairs([*chain(*train_pairs), *all_validation_pairs])
+        found = [{"data": fingerprint_of_sets(train_pairs), "validation": fingerprint(all_validation_pairs)}]
     warn_of_too_many_workers(workers, group)
-    crops = train_pairs * config.data.train.repeats
-    sampler = EpochSampler(len(crops), config.train.batch_size, config.seed, group.rank, group.size)
-    degrade, cache = config.data.train.degrade, config.data.cache
-    training = train_loader(crops, config.data.crop, sampler, config.seed, workers, degrade, cache)
-    shares = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
-    validation = {name: evaluation_loader(pairs, workers, parts[name].degrade) for name, pairs in shares.items()}
+    shares = training_shares(config.data.train, train_pairs)
+    sampler = EpochSampler(shares, config.train.batch_size, config.seed, group.rank, group.size)
+    training = train_loader(training_sets(config, train_pairs), sampler, workers)
+    own = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
+    validation = {name: evaluation_loader(pairs, workers, parts[name].degrade) for name, pairs in own.items()}
     return Loaders(training, sampler, validation, group.gather(found)[0])
 
 
@@ -105,12 +104,12 @@ class Run:
         evaluated: the network to validate: the moving average if there is one.
         curves: in the main process after ``open_curves``.
         meter: measures the current epoch; the loop sets it.
-        progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done; the
-            steps done in all (``step``), of which the last one validated (``validated``); the best validation score by
-            ``train.best_by`` (``best_score``) and the PSNR in dB of that validation (``best_psnr``); in a checkpoint,
-            the figures of the current epoch (``so_far``); the broken training images met so far (``broken``); the
-            validation images to show (``shown``), by set and difficulty; and the fingerprints of the training set
-            (``data``) and of the validation sets (``validation``).
+        progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done, of which
+            it has ``length``; the steps done in all (``step``), of which the last one validated (``validated``); the
+            best validation score by ``train.best_by`` (``best_score``) and the PSNR in dB of that validation
+            (``best_psnr``); in a checkpoint, the figures of the current epoch (``so_far``); the broken training images
+            met so far (``broken``); the validation images to show (``shown``), by set and difficulty; and the
+            fingerprints of the training sets (``data``) and of the validation sets (``validation``).
 
     Raises:
         InputError: the configuration does not suit the network or the device, or the weights cannot be loaded.
@@ -162,6 +161,7 @@ class Run:
             "so_far": {},
             "broken": {},
             "shown": {},
+            "length": sampler.length,
             "data": None,
             "validation": None,
         }
@@ -184,7 +184,8 @@ class Run:
         """
         stored = self._stored_config()
         changes = check_changes(stored, self.config, self.output)
-        blank = self.progress | dict.fromkeys(("samples", "step", "validated", "best_score", "so_far", "shown"))
+        later = ("samples", "step", "validated", "best_score", "so_far", "shown", "length")
+        blank = self.progress | dict.fromkeys(later)
         progress = self.progress
         progress.update(resume_training(self.last, self._stateful(), blank))
         self._complete_progress(stored)
@@ -255,16 +256,16 @@ class Run:
 
         The order of the images within an epoch depends on their number, so the current epoch starts again.
         """
-        progress, before = self.progress, self.progress["data"]
-        progress["data"] = now
+        progress, before, length = self.progress, self.progress["data"], self.progress["length"]
+        progress.update(data=now, length=self.sampler.length)
         if before in (None, now):
             return []
         change = f"the training set changed: {before['pairs']} pairs before, {now['pairs']} now"
         change += "; names or sizes differ" * (before["pairs"] == now["pairs"])
         if progress["batch"] == 0:
             return [change]
-        if progress["samples"] >= before["pairs"]:  # only the validation is left
-            progress["samples"] = now["pairs"]
+        if progress["samples"] >= length:  # only the validation is left
+            progress["samples"] = self.sampler.length
             return [change]
         progress.update(batch=0, samples=0, so_far={})
         return [f"{change}; epoch {progress['epoch']} starts again"]
@@ -289,6 +290,8 @@ class Run:
             progress[key] = progress[key] or {}
         if progress["best_score"] is None:
             progress["best_score"] = progress["best_psnr"]
+        if progress["length"] is None and progress["data"] is not None:
+            progress["length"] = progress["data"]["pairs"] * self.config.data.train.repeats
         if progress["step"] is None:
             train = stored.get("train")
             batch_size = train.get("batch_size") if isinstance(train, Mapping) else None

@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_loader, set_parsing_settings
 
-from utils.config import Config, PublishedScore, SubsetConfig, TestSetConfig
+from utils.config import Config, MixedSetConfig, PublishedScore, SubsetConfig, TestSetConfig
 from utils.errors import InputError, shortened
 from utils.text_files import expand_home, read_text
 from utils.yaml_text import CLASS_KEYS, describe, load_yaml
 
 # Values are plain: jsonargparse imports nothing that a value names, except for the sets' own classes.
-OWN_CLASSES = [f"{kind.__module__}.{kind.__qualname__}" for kind in (TestSetConfig, SubsetConfig, PublishedScore)]
+OWN_KINDS = (MixedSetConfig, TestSetConfig, SubsetConfig, PublishedScore)
+OWN_CLASSES = [f"{kind.__module__}.{kind.__qualname__}" for kind in OWN_KINDS]
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True, import_path_denylist=["*"], import_path_allowlist=OWN_CLASSES
 )
@@ -166,6 +167,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for values in reversed(chain):
         merged = _merge(merged, values)
+    data = merged.get("data")
+    if isinstance(data, dict) and isinstance(data.get("train"), list):
+        if not data["train"]:
+            raise InputError(f"{path}: data.train: expected at least one training set")
+        merged = merged | {"data": data | {"train": {"sets": data["train"]}}}
     return merged
 
 
@@ -230,14 +236,14 @@ class _Number:
 
 def _one_line(error: Exception) -> str:
     """The message of jsonargparse in one line and in the words of the user."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace("data.train.sets", "data.train[]")  # a list, in the file
     if denied := re.search(r"Importing '([^']*)' is not allowed", text):
         return f"{denied[1]!r} is not a plain value"
     text = re.sub(r"Problem with given class_path '[^']*': ", "", text)
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r" Subclass types expect one of:.*?\(implicit class_path\)", "", text)
     text = text.replace("Expected a dot import path string:", "Expected a dict. Got value:")
-    wrong = re.fullmatch(r'((?:Parser key "[\w.]+": )+)(.*?) (?:Got|Given) value: (.*)', text)
+    wrong = re.fullmatch(r'((?:Parser key "[\w.[\]]+": )+)(.*?) (?:Got|Given) value: (.*)', text)
     if wrong is None:
         return text
     keys, expected, value = wrong.groups()
@@ -247,7 +253,7 @@ def _one_line(error: Exception) -> str:
 
 def _key_of(text: str) -> str:
     """The dotted key of jsonargparse's message."""
-    return ".".join(re.findall(r'"([\w.]+)"', text))
+    return ".".join(re.findall(r'"([\w.[\]]+)"', text))
 
 
 # jsonargparse's names of types.

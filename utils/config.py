@@ -86,11 +86,27 @@ class SetConfig:
 
 
 @dataclass(kw_only=True)
-class TrainSetConfig(SetConfig):
-    """A training set"""
+class MixedSetConfig(SetConfig):
+    """One of several training sets"""
 
     repeats: int = bounded(1, 10**6, "an epoch has to end", default=1)
     """Crops of each image per epoch: with few images, more than one make an epoch of useful length."""
+    weight: float | None = bounded(1e-6, 1e6, "it is relative to those of the other sets", default=None)
+    """With several sets: share of this one in an epoch, relative to the weights of the others; null, for all of them:
+    each image as often as its set repeats."""
+
+
+@dataclass(kw_only=True)
+class TrainSetConfig(MixedSetConfig):
+    """The training set, or several"""
+
+    sets: list[MixedSetConfig] = field(default_factory=list)
+    """Several training sets, each with the keys above and a weight; in a file, data.train itself is the list."""
+
+    @property
+    def parts(self) -> list[MixedSetConfig]:
+        """The sets, at least one."""
+        return self.sets or [self]
 
 
 @dataclass(kw_only=True)
@@ -144,7 +160,7 @@ class DataConfig:
     root: str
     """Root folder of the data set."""
     train: TrainSetConfig
-    """The training set."""
+    """The training set, or a list of several."""
     validation: dict[str, TestSetConfig] | None = None
     """Sets scored during training, whose mean PSNR selects best.pt; null: the test sets, as is common in the field."""
     test: dict[str, TestSetConfig]
@@ -247,6 +263,7 @@ class Config:
             _require(
                 is_folder_name, f"data: the set {name!r} needs another name: its images go to a folder of that name"
             )
+        _check_training_sets(data.train)
         _require(data.validation is None or len(data.validation) > 0, "data.validation needs at least one set, or null")
         weights = asdict(self.loss)
         _require(any(weights.values()), f"loss: one of {', '.join(weights)} must be more than 0")
@@ -272,7 +289,27 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and values as nested dicts, lists, numbers and text."""
-        return _plain(asdict(self))
+        values = _plain(asdict(self))
+        if sets := values["data"]["train"].pop("sets"):
+            values["data"]["train"] = sets
+        return values
+
+
+def _check_training_sets(train: TrainSetConfig) -> None:
+    """Check that keys are given for each of several sets, not beside them, and weights for all or none.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    for entry in fields(MixedSetConfig) if train.sets else ():
+        if getattr(train, entry.name) != entry.default:
+            raise ValueError(
+                f"data.train.{entry.name}: data.train is a list of {len(train.sets)} sets; give {entry.name} in each "
+                "of them, in the configuration file"
+            )
+    weighted = [part.weight is not None for part in train.sets]
+    if any(weighted) and not all(weighted):
+        raise ValueError(f"data.train[{weighted.index(False)}].weight: expected a number, as other sets have a weight")
 
 
 def _plain(value: Any) -> Any:
@@ -303,9 +340,15 @@ def check_values(section: Any, where: str = "") -> None:
                 parse_degrade(value)
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
-        for name, part in value.items() if isinstance(value, dict) else [("", value)]:
+        if isinstance(value, list):
+            parts = [(f"{key.removesuffix('.sets')}[{number}]", part) for number, part in enumerate(value)]
+        elif isinstance(value, dict):
+            parts = [(f"{key}.{name}", part) for name, part in value.items()]
+        else:
+            parts = [(key, value)]
+        for name, part in parts:
             if is_dataclass(part):
-                check_values(part, f"{key}.{name}{'.' * bool(name)}")
+                check_values(part, f"{name}.")
 
 
 def _numbers(value: Any) -> Iterator[int | float]:

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from conftest import assert_same_batches, batches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data.layouts import find_pairs
-from data.sampler import EpochSampler
+from data.sampler import EpochSampler, Share, derived_seed, weighted_shares
 
 
 def test_an_epoch_can_be_entered_in_the_middle(reside):
@@ -79,3 +80,71 @@ def test_every_process_has_the_same_number_of_micro_batches_and_none_is_empty_or
         assert min(sizes) >= 1
         if ranks[0].size(done) == batch_size:
             assert max(sizes) <= most
+
+
+SHARES = st.lists(
+    st.tuples(st.integers(1, 12), st.integers(1, 30)).map(lambda pair: Share(*pair)), min_size=1, max_size=4
+)
+
+
+def number_of_set(shares, index):
+    """The set that an index of the sampler belongs to."""
+    ends = np.cumsum([share.crops for share in shares])
+    return int(np.searchsorted(ends, index % ends[-1], side="right"))
+
+
+@given(SHARES, st.integers(1, 9), st.integers(1, 6), st.integers(0, 100))
+def test_each_epoch_draws_exactly_the_shares_and_all_crops_equally_often(shares, batch_size, epochs, seed):
+    sampler = EpochSampler(shares, batch_size, seed)
+    seen = np.zeros(sum(share.crops for share in shares), int)
+    for epoch in range(1, epochs + 1):
+        sampler.set_position(epoch, samples=0)
+        batches_of_epoch = list(sampler)
+        assert [len(batch) for batch in batches_of_epoch[:-1]] == [batch_size] * (len(batches_of_epoch) - 1)
+        indices = [index for batch in batches_of_epoch for _, index in batch]
+        assert len(set(indices)) == len(indices)  # else two samples would be augmented in the same way
+        drawn = [number_of_set(shares, index) for index in indices]
+        assert [drawn.count(number) for number in range(len(shares))] == [share.drawn for share in shares]
+        np.add.at(seen, np.array(indices) % len(seen), 1)
+        for counts in np.split(seen, np.cumsum([share.crops for share in shares])[:-1]):
+            assert np.ptp(counts) <= 1
+
+
+@given(SHARES, st.integers(1, 9), st.integers(1, 5), st.integers(1, 4), st.data())
+def test_resuming_at_any_step_gives_the_same_remaining_samples(shares, batch_size, epoch, processes, data):
+    ranks = [EpochSampler(shares, batch_size, 7, rank, processes) for rank in range(processes)]
+    for sampler in ranks:
+        sampler.set_position(epoch, samples=0)
+    whole = list(zip(*ranks, strict=True))
+    step = data.draw(st.integers(0, len(whole)))
+    again = [EpochSampler(shares, batch_size, 7, rank, processes) for rank in range(processes)]
+    for sampler in again:
+        sampler.set_position(epoch, samples=step * batch_size)
+    assert list(zip(*again, strict=True)) == whole[step:]
+    alone = EpochSampler(shares, batch_size, 7)
+    alone.set_position(epoch, samples=0)
+    for batch, parts in zip(alone, whole, strict=True):
+        together = sorted(sample for part in parts for sample in part)
+        assert together == sorted(batch) if len(batch) >= processes else all(part == batch for part in parts)
+
+
+def test_one_set_is_drawn_as_it_was_before_there_were_several():
+    sampler = EpochSampler(9, batch_size=4, seed=3)
+    sampler.set_position(epoch=2, samples=0)
+    indices = [index for batch in sampler for _, index in batch]
+    assert indices == torch.randperm(9, generator=torch.Generator().manual_seed(derived_seed(3, 2))).tolist()
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 10**6).map(lambda n: n / 1000)), min_size=1, max_size=6))
+def test_weights_divide_an_epoch_exactly(sets):
+    crops, weights = zip(*sets, strict=True)
+    shares = weighted_shares(crops, weights)
+    assert [share.crops for share in shares] == list(crops)
+    assert sum(share.drawn for share in shares) == sum(crops)
+    for share, weight in zip(shares, weights, strict=True):
+        assert abs(share.drawn - sum(crops) * weight / sum(weights)) < 1 + 1e-9
+
+
+def test_decimal_weights_are_exact():
+    assert [share.drawn for share in weighted_shares([10, 10, 10], [0.1, 0.2, 0.7])] == [3, 6, 21]
+    assert [share.drawn for share in weighted_shares([1, 1, 1, 1], [1, 1, 1, 1])] == [1, 1, 1, 1]

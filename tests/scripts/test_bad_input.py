@@ -8,10 +8,11 @@ import pytest
 from album import PIXELS, SOUND
 from conftest import ROOT, TINY, assert_refused, run_script, train_tiny
 
-from data.datasets import evaluation_loader, train_loader
+from data.datasets import PairedImages, TrainingSets, evaluation_loader, train_loader
 from data.images import write_image
 from data.layouts import find_pairs, pair_folders
 from data.sampler import EpochSampler
+from data.transforms import PairedCropFlip
 from utils.errors import printable
 
 NAMES = [
@@ -45,7 +46,8 @@ def test_odd_names_are_paired_and_loaded(oddly_named):
     pairs = find_pairs(oddly_named, "plain")
     assert len(pairs) == len(pair_folders(oddly_named / "input", oddly_named / "target")) == len(NAMES)
     sampler = EpochSampler(len(pairs), 4, seed=0)
-    names = [name for batch in train_loader(pairs, (64, 64), sampler, 0, 1) for name in batch["name"]]
+    sets = TrainingSets([PairedImages(pairs, PairedCropFlip((64, 64)))])
+    names = [name for batch in train_loader(sets, sampler, 1) for name in batch["name"]]
     assert sorted(names) == sorted(f"input/{name}" for name in NAMES)
     assert [batch["name"] for batch in evaluation_loader(pairs, 1)] == [[pair.name] for pair in pairs]
 

@@ -22,6 +22,8 @@ PUBLIC = {path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.st
 
 # The released recipes: batch size, learning rate, epochs, warm-up, clipping, validated every, blocks.
 RECIPES = {
+    "all_in_one": (32, 2e-4, 120, 15, 0.01, 10, 4),
+    "all_in_one_five": (32, 2e-4, 120, 15, 0.01, 10, 4),
     "dehazing_its": (4, 1e-4, 300, 3, 0.001, 10, 4),
     "dehazing_ots": (8, 1e-4, 30, 1, 0.01, 1, 4),
     "dehazing_haze4k": (8, 4e-4, 1000, 3, 0.001, 20, 4),
@@ -44,6 +46,8 @@ PARAMETERS = {4: 5_455_241, 14: 13_205_641, 16: 14_755_721}
 
 # The sets that test.py scores on the tiny folder, their images, and the protocol.
 SCORED = {
+    "all_in_one": (dict.fromkeys(["SOTS-Outdoor", "Rain100L", "CBSD68-15", "CBSD68-25", "CBSD68-50"], 2), "rgb"),
+    "all_in_one_five": ({"SOTS-Outdoor": 2, "Rain100L": 2, "CBSD68": 2, "GoPro": 1, "LOL": 1}, "rgb"),
     "dehazing_its": ({"SOTS-Indoor": 2}, "dehazing"),
     "dehazing_ots": ({"SOTS-Outdoor": 2}, "dehazing"),
     "dehazing_haze4k": ({"Haze4K": 2}, "dehazing"),
@@ -112,11 +116,19 @@ def test_a_run_follows_the_released_recipe(name, tmp_path):
     assert sum(parameter.numel() for parameter in run.model.parameters()) == PARAMETERS[blocks]
     assert run.model.mean_window == (120 / 256 if blocks == 14 else None)
     real_haze = "_haze" in name and "haze4k" not in name
-    assert config.data.crop == ((800, 1184) if real_haze else (256, 256))
-    assert config.task == name.split("_")[0]
+    all_in_one = name.startswith("all_in_one")
+    assert config.data.crop == ((800, 1184) if real_haze else (128, 128) if all_in_one else (256, 256))
+    assert config.task == ("all_in_one" if all_in_one else name.split("_")[0])
 
 
-ONE_PER_TASK = ("dehazing_its", "deblurring_gopro", "defocus_dpdd", "deraining_rain13k", "desnowing_csd")
+ONE_PER_TASK = (
+    "all_in_one_five",
+    "dehazing_its",
+    "deblurring_gopro",
+    "defocus_dpdd",
+    "deraining_rain13k",
+    "desnowing_csd",
+)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +154,12 @@ def test_trains_resumes_and_tests(name, tmp_path):
 
     if name == "defocus_dpdd":
         check_dpdd(tmp_path, metrics)
-    elif name == "deraining_rain13k":
+    elif name == "deraining_rain13k" or name.startswith("all_in_one"):
         psnrs = [scored["restored"]["psnr"] for scored in metrics["sets"].values()]
         assert metrics["average"]["restored"]["psnr"] == pytest.approx(sum(psnrs) / 5)
-        assert "FSNet" in tested.stdout
+        rows = [line.split()[0] for line in tested.stdout.splitlines() if line.strip()]
+        assert {*images, "average"} <= {*rows}
+        assert ("FSNet" in tested.stdout) == (name == "deraining_rain13k")
     elif name == "deblurring_gopro":
         assert "skipping RealBlur-J" in tested.stdout
         assert EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"].count("validation/HIDE/psnr") == 0

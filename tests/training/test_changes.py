@@ -1,5 +1,6 @@
 """Resuming with another configuration or data set: taken over, taken over with a line, or refused."""
 
+import re
 import shutil
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
@@ -17,6 +18,7 @@ from data.layouts import find_pairs
 from data.sampler import EpochSampler
 from training.changes import FREE, FROM_HERE, IDENTITY, check_changes, validation_changed
 from utils import config as kinds
+from utils.cli import read_yaml
 from utils.config import Config
 from utils.errors import InputError
 
@@ -89,6 +91,32 @@ def test_what_makes_it_another_run_is_refused(run, option, before):
     key, value = option.removeprefix("--").split("=")
     assert_refused(resumed(run, option), f"{key} was {before} and is now {value.replace(',', ', ')}", "--init-from")
     assert {path: path.read_bytes() for path in run[1].rglob("*") if path.is_file()} == files
+
+
+# What data.train was and is now, and what a refusal says; None: the run goes on.
+SET = {"folder": "train", "layout": "reside"}
+ONCE, TWICE = SET | {"weight": 1}, SET | {"weight": 2}
+OTHER_SETS = [
+    (SET, [SET], None),
+    ([ONCE, TWICE], [ONCE, TWICE | {"repeats": 1}], None),
+    (SET, [SET, SET], "data.train was one set and is now 2 sets"),
+    ([SET, SET], SET, "data.train was 2 sets and is now one set"),
+    ([SET, SET], [SET, SET, SET], "data.train was 2 sets and is now 3 sets"),
+    ([ONCE, TWICE], [ONCE, ONCE], "data.train[1].weight was 2 and is now 1"),
+    ([ONCE, TWICE], [TWICE, ONCE], "data.train[0].weight was 1 and is now 2"),
+    ([SET, SET], [SET, SET | {"degrade": "rain"}], "data.train[1].degrade was null and is now rain"),
+]
+
+
+@pytest.mark.parametrize("before, now, refusal", OTHER_SETS)
+def test_other_training_sets_make_another_run(tmp_path, before, now, refusal):
+    (tmp_path / "config.yaml").write_text(small_config(before).to_yaml())
+    stored, config = read_yaml(tmp_path / "config.yaml"), small_config(now)
+    if refusal is None:
+        assert check_changes(stored, config, tmp_path) == []
+    else:
+        with pytest.raises(InputError, match=re.escape(refusal)):
+            check_changes(stored, config, tmp_path)
 
 
 def test_what_is_free_changes_nothing_and_says_nothing(run):
@@ -275,10 +303,16 @@ def test_a_run_that_was_never_validated_is_not_done(stopped, tmp_path):
 DAMAGED = ["text", 3, None, [1, 2], {"a": 3}, {"a": {"folder": [1]}}, {1: {None: 2}}, {"a": {"a": {"a": "a" * 1000}}}]
 
 
-def test_a_stored_configuration_of_another_structure_is_no_crash(tmp_path):
+def small_config(sets):
+    """A configuration with one training set or a list of them."""
     train = kinds.TrainConfig(epochs=1, batch_size=1, lr=1e-3, warmup_epochs=0, clip_norm=1.0, validate_every=1)
-    data = kinds.DataConfig(root=".", train=kinds.TrainSetConfig(), test={"a": kinds.TestSetConfig()})
-    config = Config(task="dehazing", data=data, train=train)
+    several = {"sets": [kinds.MixedSetConfig(**part) for part in sets]} if isinstance(sets, list) else sets
+    data = kinds.DataConfig(root=".", train=kinds.TrainSetConfig(**several), test={"a": kinds.TestSetConfig()})
+    return Config(task="dehazing", data=data, train=train)
+
+
+def test_a_stored_configuration_of_another_structure_is_no_crash(tmp_path):
+    config = small_config({})
     sound = config.to_dict()
     assert (check_changes(sound, config, tmp_path), validation_changed(sound, config)) == ([], False)
     places = [(key,) for key in sound] + [(part, key) for part in ("model", "data", "train") for key in sound[part]]

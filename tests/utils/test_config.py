@@ -49,7 +49,7 @@ def config_with(key: str, value: Any) -> str:
     section = config = json.loads(json.dumps(config))  # nothing is shared
     *sections, last = key.split(".")
     for name in sections:
-        section = section.setdefault(name, {})
+        section = section.setdefault(name, [{}])[0] if name == "sets" else section.setdefault(name, {})
     pair = last in ("only", "pool_sizes")
     section[last] = [value, value] if pair else value
     return yaml.safe_dump(config)
@@ -78,8 +78,10 @@ def test_a_number_out_of_bounds_is_refused_by_name(parser, monkeypatch, tmp_path
             config_of(parser.parse())
 
 
-# "only" takes text as well: such a value would be the name of a file.
-@pytest.mark.parametrize("key", [key for key in KEYS if "part" not in key and key != "data.train.only"])
+# "only" takes text as well: such a value would be the name of a file. Sets are parts of a list or a section.
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if not {"part", "sets"} & {*key.split(".")} and key != "data.train.only"]
+)
 def test_the_command_line_has_the_same_bounds(tmp_path, key):
     value = "[1e30, 1e30]" if key.endswith("pool_sizes") else "1e30"
     result = run_script("train.py", "--config", ITS, "--output", tmp_path / "out", f"--{key}={value}")
