@@ -19,7 +19,7 @@ from models import foreign, released
 from models.build import build_model
 from models.foreign import Found
 from models.known import network_of
-from models.schema import FLOATS, check_weights
+from models.schema import FLOATS, check_weights, some
 from utils.checkpoint_files import save_checkpoint
 from utils.checkpoint_reading import MAX_STRUCTURE, check_regular_file, load_checkpoint
 from utils.errors import InputError, printable, shortened
@@ -43,6 +43,38 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     states, _ = _read(path)
     model.load_state_dict(_checked(states, model.state_dict(), path))
+
+
+def load_matching(model: nn.Module, path: str | Path) -> list[str]:
+    """Load those weights of a file whose name and shape are those of a parameter of ``model``; the others stay.
+
+    Returns:
+        In one line each: how many were loaded, and which were not, and why.
+
+    Raises:
+        InputError: the file is missing or damaged, none of its weights matches, or one that does is not finite.
+    """
+    states, _ = _read(path)
+    given, expected = states[-1].weights, model.state_dict()
+    given = released.rename(given) if released.is_released(given) else given
+    common = expected.keys() & given.keys()
+    same = {name for name in common if given[name].shape == expected[name].shape}
+    if not same:
+        raise InputError(f"{path}: none of its {len(given)} weights has the name and shape of one of this network's")
+    try:
+        size = os.path.getsize(path)
+        weights = check_weights({key: given[key] for key in same}, {key: expected[key] for key in same}, size)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    model.load_state_dict(weights, strict=False)
+    differing = (f"{key} {tuple(given[key].shape)} for {tuple(expected[key].shape)}" for key in common - same)
+    lines = [
+        f"{len(same)} of the network's {len(expected)} weights loaded",
+        some("left at random, not in the file", expected.keys() - common),
+        some("left at random, of a different shape in the file", differing),
+        some("left out, not in the network", given.keys() - common),
+    ]
+    return [line for line in lines if line]
 
 
 def load_model(path: str | Path, released_options: Mapping[str, Any] | None = None) -> nn.Module:

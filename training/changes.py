@@ -22,6 +22,7 @@ FREE = {  # may change silently
     "train.validate_every",
     "train.validate_every_steps",
     "train.validate_start",
+    "train.init_from_strict",
     "train.log_every",
     "train.keep_checkpoints",
 }
@@ -50,6 +51,7 @@ IDENTITY = {  # a change makes it another run
     "train.optimizer",
     "train.betas",
     "train.weight_decay",
+    "train.freeze",
 }
 OPTIONS = "model.options"  # compared as a whole: any names
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from jsonargparse import Namespace
 
+from inference.shipped import TASKS, weights_file
 from utils.cli import ScriptParser
 
 
@@ -25,10 +26,18 @@ def parse_args(doc: str) -> Namespace:
         default="never",
         help="auto: continue the run in OUTPUT, or start it if there is none; never: fail if OUTPUT contains a run",
     )
-    parser.add_argument("--init-from", type=Path, help="start from these weights, with a fresh optimizer and schedule")
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        help="start from these weights, with a fresh optimizer and schedule: a file, or the weights of this project "
+        f"for {', '.join(TASKS)}",
+    )
     parser.add_argument(
         "--plan",
         action="store_true",
         help="train nothing: measure a few steps and print memory, time and disk space of the whole run",
     )
-    return parser.parse()
+    args = parser.parse()
+    if args.init_from is not None:
+        args.init_from = weights_file(args.init_from)
+    return args

@@ -23,9 +23,11 @@ from data.sets import pairs_of_sets, training_pairs, training_shares
 from data.survey import check_pairs, fingerprint, fingerprint_of_sets, still_broken
 from models import build_model, load_weights
 from models.build import in_format
+from models.weights import load_matching
 from training.changes import check_changes, validation_changed
 from training.contract import check_network
 from training.curves import Curves
+from training.freezing import freeze
 from training.moving_average import MovingAverage
 from training.objective import build_loss, build_optimizer
 from training.parallel import distributed, synchronised
@@ -129,9 +131,10 @@ class Run:
         # Moved to the device only now that all its modules are in place.
         in_format(self.model.to(device), memory_format(device, training=True))
         if init_from is not None:
-            load_weights(self.model, init_from)
+            self._start_from(init_from)
+        self.frozen = freeze(self.model, train.freeze)
         if group.is_main:
-            warn_of_single_images(config, self.model, group)
+            warn_of_single_images(config, self.model, self.frozen, group)
         self.ema = None
         if train.ema_decay is not None:
             self.ema = MovingAverage(self.model, train.ema_decay)
@@ -167,6 +170,15 @@ class Run:
         }
         self.curves: Curves | None = None
         self.meter: Meter | None = None
+
+    def _start_from(self, weights: Path) -> None:
+        """Load the weights to start from, all of them or those that match, which is then printed."""
+        if self.config.train.init_from_strict:
+            load_weights(self.model, weights)
+            return
+        for line in load_matching(self.model, weights):
+            if self.group.is_main:
+                print(printable(f"{weights}: {line}"))
 
     def resume(self, fingerprints: Mapping[str, Any]) -> list[str]:
         """Restore the state saved in the last checkpoint, under the current configuration and for the current data.
@@ -246,8 +258,10 @@ class Run:
         return self.progress["batch"] > 0 and self.progress["samples"] >= self.sampler.length
 
     def start_training(self) -> None:
-        """Put the network into training mode."""
+        """Put the network into training mode, except for the norms that are frozen."""
         self.model.train()
+        for norm in self.frozen:
+            norm.eval()
         # All crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off again.
         torch.backends.cudnn.benchmark = not self.config.train.deterministic
 
@@ -370,10 +384,10 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualW
     return GradualWarmupScheduler(optimizer, 1, train.warmup_epochs, cosine)
 
 
-def warn_of_single_images(config: Config, model: nn.Module, group: Group) -> None:
+def warn_of_single_images(config: Config, model: nn.Module, frozen: Sequence[nn.Module], group: Group) -> None:
     """Warn on stderr if accumulation leaves batch norm one image at a time, whose statistics it cannot learn."""
     train = config.train
-    has_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    has_norm = any(isinstance(module, nn.BatchNorm2d) and module not in frozen for module in model.modules())
     together = group.size if train.sync_batch_norm else 1
     if train.accumulate > 1 and has_norm and together * train.batch_size < 2 * group.size * train.accumulate:
         print(

@@ -230,6 +230,11 @@ class TrainConfig:
     """Validate on at most this many images of each set, evenly spaced in it; null: on all."""
     best_by: Literal["psnr", "ssim"] = "psnr"
     """The score, averaged over the validation sets, by which best.pt is chosen."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that are not trained: names of modules or parameters, in which * stands for anything; a batch norm
+    that is frozen keeps its running statistics, too. [encoder, "*.norm"] for example."""
+    init_from_strict: bool = True
+    """--init-from needs a file for just this network; false: load what matches, and print what does not and why."""
     log_every: int = bounded(1, 10**9, "no run has more steps", default=50)
     """Steps between points of the training curves."""
     keep_checkpoints: int = bounded(1, 1000, "each is a file of at least 60 MB in the recipes", default=2)
