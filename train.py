@@ -33,6 +33,7 @@ from jsonargparse import Namespace
 from tqdm import tqdm
 
 from training.plan import plan
+from training.profiling import profiled
 from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
 from training.step import Update
 from training.validation import validate
@@ -122,7 +123,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
     bar = progress_bar(group, total=run.total_steps(), initial=progress["step"], unit="step", smoothing=0.05)
     batches = TimedLoader(loaders.training)
     meter = run.meter = Meter(group, config.train.max_skipped, batches, progress["so_far"])
-    with bar:
+    with bar, profiled(run) as count_profiled:
         while progress["epoch"] <= epochs:
             epoch = progress["epoch"]
             if progress["batch"] == 0:
@@ -139,6 +140,7 @@ def train(run: Run, loaders: Loaders, config: Config, group: Group) -> bool:
                     if problem is not None:
                         give_up(run, group, problem)
                 update = run.update(batch)
+                count_profiled()
                 bar.update()
                 problem = meter.add(update, batch)
                 if problem is not None:

@@ -23,6 +23,7 @@ FREE = {  # may change silently
     "train.validate_every_steps",
     "train.validate_start",
     "train.init_from_strict",
+    "train.profile",
     "train.log_every",
     "train.keep_checkpoints",
 }

@@ -235,6 +235,8 @@ class TrainConfig:
     that is frozen keeps its running statistics, too. [encoder, "*.norm"] for example."""
     init_from_strict: bool = True
     """--init-from needs a file for just this network; false: load what matches, and print what does not and why."""
+    profile: int | None = bounded(1, 1000, "each step adds some megabytes to the trace", default=None)
+    """Record so many steps with torch.profiler, after five to warm up, for TensorBoard (OUTPUT/profile); null: none."""
     log_every: int = bounded(1, 10**9, "no run has more steps", default=50)
     """Steps between points of the training curves."""
     keep_checkpoints: int = bounded(1, 1000, "each is a file of at least 60 MB in the recipes", default=2)
