@@ -17,7 +17,9 @@ VERBS = (
     "add check choose chmod convert copy drop enlarge expected expects free install lower make must need needs omit "
     "one pass plain put raise remove rename replace restore run set start train try type unsupported use write override"
 )
-HELPS = re.compile(rf"\b({'|'.join(VERBS.split())})\b(?!\.)|--help|less than|more than|cannot|may contain only|nearest name")
+HELPS = re.compile(
+    rf"\b({'|'.join(VERBS.split())})\b(?!\.)|--help|less than|more than|cannot|may contain only|nearest name"
+)
 # The reason that another part gives, after a colon or in parentheses, or its advice.
 GIVEN = re.compile(r"[:(] ?\{[^{}]*\}\)?(\{[^{}]*\})?$|\{(advice|ADVICE|expected)\}|listed above")
 
