@@ -62,6 +62,7 @@ WRITERS = {
     "benchmarks/ablation.py": "tests/utils/test_files.py",
     "benchmarks/evidence.py": "tests/utils/test_files.py",
     "benchmarks/pictures.py": "tests/utils/test_files.py",
+    "benchmarks/trainings.py": "tests/utils/test_files.py",
     "evaluation/compare.py": "tests/utils/test_files.py",
     "evaluation/photographs.py": "test_a_writer_loses_nothing",
 }
