@@ -34,51 +34,27 @@ if __name__ == "__main__":
     )
     args = or_exit(parser.parse)
 
-import csv
-import io
 import json
-import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from string import ascii_uppercase
 
 from jsonargparse import Namespace
 
 from data.images import BrokenImage, read_image, write_image
-from evaluation.comparison import Difference, Spread, compare_scores, spread_of
+from evaluation.comparison import FEWEST, Difference, Spread, compare_scores, spread_of
 from evaluation.plots import scatter_plot
 from evaluation.results import LOWER_IS_BETTER, METRICS
 from evaluation.sheets import error_map, labelled_sheet
+from evaluation.stored_results import Results, Scored, differences_between, read_results, with_set_of
 from evaluation.tables import as_markdown, as_text, markdown_text
 from utils.errors import InputError, escaped, listed, run_script
-from utils.files import write_atomically
+from utils.files import check_inside, write_atomically
 from utils.output import claimed
-from utils.text_files import read_text
 
 EXTREMES = 10  # largest wins and largest losses listed and shown per set
-LONGEST_CSV = 2**30  # characters
 LETTERS = ascii_uppercase
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One image's row of per_image.csv."""
-
-    scores: dict[str, float]
-    input_file: str
-    target_file: str
-
-
-@dataclass(frozen=True)
-class Results:
-    """A folder written by test.py: the settings that must agree, and the images of each set by name."""
-
-    folder: Path
-    settings: dict[str, object]
-    sets: dict[str, dict[str, Scored]]
-
-    def __str__(self) -> str:
-        return str(self.folder)
 
 
 def main(args: Namespace) -> int:
@@ -87,63 +63,16 @@ def main(args: Namespace) -> int:
         raise InputError(f"expected 2 to {len(LETTERS)} folders with results of test.py, not {found}")
     first, *others = [read_results(folder) for folder in args.folders]
     seeds = [read_results(folder) for folder in args.seeds or []]
+    runs = [run.folder.resolve() for run in (first, *seeds)]
+    if again := [run for run in runs if runs.count(run) > 1]:
+        raise InputError(f"--seeds: {again[0]} is there twice, as one of the folders; expected runs of other seeds")
+    others, seeds = ([with_set_of(first, other) for other in part] for part in (others, seeds))
     notes = [note for other in [*others, *seeds] for note in differences_between(first, other)]
     if notes and not args.accept_differences:
         raise InputError(f"{notes[0]}; pass --accept-differences to compare the images in common")
     with claimed(args.output, "compare.py", [args.output / name for name in ("compare.md", "compare.json")]):
         report(first, others, seeds, notes, args.output)
     return 0
-
-
-def read_results(folder: Path) -> Results:
-    """Read what test.py wrote.
-
-    Raises:
-        InputError: the folder has no results, or they are malformed or of a version without ``target_file``.
-    """
-    try:
-        metrics = json.loads(read_text(folder / "metrics.json"))
-        rows = list(csv.DictReader(io.StringIO(read_text(folder / "per_image.csv", LONGEST_CSV))))
-        settings = {f"protocol of {name}": part["protocol"] for name, part in metrics["sets"].items()}
-        settings |= {key: metrics[key] for key in ("precision", "self_ensemble") if key in metrics}  # a network's
-        sets: dict[str, dict[str, Scored]] = {}
-        for row in rows:
-            scores = {metric: float(row[metric]) for metric in METRICS if row.get(metric)}
-            if not scores or not all(map(math.isfinite, scores.values())):
-                raise ValueError(f"{row['name']} has no finite score")
-            sets.setdefault(row["set"], {})[row["name"]] = Scored(scores, row["input_file"], row["target_file"])
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{folder}: no results of test.py: {Path(error.filename).name} is missing; "
-            f"run test.py with --output {folder}"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{folder}: not the results of this version of test.py ({missing}); run it again") from None
-    if not sets:
-        raise InputError(f"{folder}: per_image.csv holds no scores; run test.py again")
-    return Results(folder, settings, sets)
-
-
-def differences_between(first: Results, other: Results) -> list[str]:
-    """Why two results cannot be compared as they are, one line each."""
-    found = []
-    for key in sorted(first.settings.keys() & other.settings.keys()):
-        if first.settings[key] != other.settings[key]:
-            found.append(f"{first} and {other} differ in {key}: {first.settings[key]} and {other.settings[key]}")
-    if not first.sets.keys() & other.sets.keys():
-        raise InputError(
-            f"{first} and {other} have no set in common ({', '.join(first.sets)}; {', '.join(other.sets)}); "
-            "run test.py on the same sets"
-        )
-    for name in sorted(first.sets.keys() ^ other.sets.keys()):
-        found.append(f"{name} is in one of {first} and {other} only")
-    for name in sorted(first.sets.keys() & other.sets.keys()):
-        if alone := sorted(first.sets[name].keys() ^ other.sets[name].keys()):
-            found.append(f"{name}: {listed(alone, 'image(s)')} in one of {first} and {other} only")
-            if not first.sets[name].keys() & other.sets[name].keys():
-                raise InputError(f"{name}: {first} and {other} have no image in common; run test.py on the same images")
-    return found
 
 
 def report(
@@ -158,7 +87,7 @@ def report(
             if name not in other.sets:
                 continue
             found = compare_set(first.sets[name], other.sets[name])
-            spreads = spread_over_seeds([first, *seeds], name) if seeds else {}
+            spreads = spread_over_seeds([first, *seeds], other, name) if seeds else {}
             rows += [[name, str(other), *row(metric, each)] for metric, each in found.items()]
             verdicts += [f"{name}: {verdict(metric, first, other, found[metric], spreads)}" for metric in found]
             wins, losses = extremes(first.sets[name], other.sets[name])
@@ -228,29 +157,29 @@ def verdict(metric: str, first: Results, other: Results, found: Difference, spre
     """The answer in one sentence."""
     title, decimals = METRICS[metric]
     if found.interval is None:
-        return f"{title}: all images are of one scene, which decides nothing"
+        what = "all images are of one scene" if found.scenes == 1 else f"there are only {found.scenes} scenes"
+        return f"{title}: {what}, which decides nothing; expected {FEWEST} or more"
     better = (found.difference < 0) == (metric in LOWER_IS_BETTER)
     answer = f"{other} is {'better' if better else 'worse'} than {first} on this set"
     if not found.is_shown:
         answer = f"no difference between {first} and {other} is shown"
     if (spread := spreads.get(metric)) is None:
         return f"{title}: {answer}"
-    inside = "within" if spread.contains(found.second) else "outside"
+    inside = "within" if spread.contains(spread.other) else "outside"
     limits = f"{spread.mean:.{decimals}f} ± {spread.half_width:.{decimals}f}"
     return f"{title}: {answer}; its mean is {inside} the range of {spread.runs} seeds of the reference, {limits}"
 
 
-def spread_over_seeds(runs: Sequence[Results], name: str) -> dict[str, Spread]:
-    """The spread of a set's mean scores over runs of one method."""
-    images = set.intersection(*(set(run.sets.get(name, ())) for run in runs))
-    if not images:
-        return {}
-    means: dict[str, list[float]] = {}
-    for run in runs:
-        scores = [run.sets[name][image].scores for image in sorted(images)]
-        for metric in scores[0]:
-            means.setdefault(metric, []).append(sum(each[metric] for each in scores) / len(scores))
-    return {metric: spread_of(values) for metric, values in means.items() if len(values) == len(runs)}
+def spread_over_seeds(runs: Sequence[Results], other: Results, name: str) -> dict[str, Spread]:
+    """The spread of a set's mean scores over runs of one method, and the mean of ``other``, on the images of all."""
+    images = sorted(set.intersection(*(set(run.sets.get(name, ())) for run in (*runs, other))))
+    spreads = {}
+    for metric in METRICS:
+        scores = [[run.sets[name][image].scores.get(metric) for image in images] for run in (*runs, other)]
+        if images and not any(None in of_run for of_run in scores):
+            *means, of_other = (sum(of_run) / len(of_run) for of_run in scores)
+            spreads[metric] = spread_of(means, of_other)
+    return spreads
 
 
 def extremes(first: Mapping[str, Scored], second: Mapping[str, Scored]) -> tuple[list[dict], list[dict]]:
@@ -275,7 +204,8 @@ def draw(first: Results, other: Results, name: str, letter: str, chosen: Sequenc
     """
     images = first.sets[name], other.sets[name]
     names = sorted(images[0].keys() & images[1].keys())
-    stem = f"{name}_A_{letter}"
+    stem = re.sub(r"[^\w.-]", "_", name) + f"_A_{letter}"
+    check_inside(output / stem, output)
     points = [[part[each].scores["psnr"] for each in names] for part in images]
     title = f"{name}: PSNR of each image, dB"
     write_atomically(

@@ -18,22 +18,34 @@ LONGEST = 2**30  # characters of a metrics.json
 
 
 def digests(sets: Mapping[str, Sequence[Pair]]) -> dict[str, dict[str, int | str]]:
-    """The ``data.survey.fingerprint`` of each set, and as ``contents`` a digest of all its files."""
-    return {name: fingerprint(pairs) | {"contents": contents_digest(pairs)} for name, pairs in sets.items()}
+    """Each set's ``data.survey.fingerprint``, and digests of the ``contents`` of its files and of its ``targets``."""
+    return {
+        name: fingerprint(pairs)
+        | {
+            "contents": contents_digest(pairs),
+            "targets": contents_digest([Pair(pair.name, pair.target, pair.target) for pair in pairs]),
+        }
+        for name, pairs in sets.items()
+    }
 
 
 def contents_digest(pairs: Sequence[Pair]) -> str:
     """A SHA-256 of the names of pairs and of their files' contents; a file that cannot be read counts as empty."""
-
-    @cache  # many inputs may share a target
-    def of_file(path: Path) -> str:
-        try:
-            return sha256_of(path)
-        except OSError:
-            return ""
-
-    lines = (f"{pair.name}\0{of_file(pair.input)}\0{of_file(pair.target)}\n" for pair in pairs)
+    lines = (f"{pair.name}\0{_of_file(pair.input)}\0{_of_file(pair.target)}\n" for pair in pairs)
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    try:
+        status = path.stat()
+        return _sha256(path, status.st_mtime_ns, status.st_size)
+    except OSError:
+        return ""
+
+
+@cache
+def _sha256(path: Path, changed: int, size: int) -> str:
+    return sha256_of(path)  # once, though many inputs may share a target
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -16,10 +16,11 @@ FIRST = [20 + 0.5 * index for index in range(12)]
 SECOND = [score + gain for score, gain in zip(FIRST, [0.4, 0.6, -0.1, 0.3, 0.2, 0.5] * 2, strict=True)]
 
 
-def write_results(folder, psnr, *, protocol="rgb", precision="float32", names=None, name="Set"):
+def write_results(folder, psnr, *, protocol="rgb", precision="float32", names=None, name="Set", targets=None):
     """Results as test.py writes them, of inputs of which two share a target."""
     folder.mkdir(parents=True)
-    metrics = {"sets": {name: {"protocol": protocol}}, "precision": precision, "self_ensemble": False}
+    part = {"protocol": protocol} | ({"fingerprint": {"targets": targets}} if targets else {})
+    metrics = {"sets": {name: part}} | ({"precision": precision, "self_ensemble": False} if precision else {})
     (folder / "metrics.json").write_text(json.dumps(metrics))
     with open(folder / "per_image.csv", "w", newline="") as file:
         table = csv.writer(file)
@@ -104,6 +105,16 @@ def test_results_that_differ_in_more_than_the_method_are_refused_unless_told(tmp
             lambda folder: (folder / "per_image.csv").write_text("set,name,psnr\nSet,a,nan\n"),
             "a has no finite score",
         ),
+        (
+            lambda folder: (folder / "per_image.csv").write_text("set,name,ssim\nSet,a,0.5\n"),
+            "a has no finite score",
+        ),
+        (
+            lambda folder: (folder / "per_image.csv").write_text(
+                "set,name,psnr,input_file,target_file\nSet,a,20,b,c\nSet,a,30,b,c\n"
+            ),
+            "a is there twice",
+        ),
     ],
 )
 def test_wrong_folders_are_one_line(two, tmp_path, spoil, mention):
@@ -117,7 +128,53 @@ def test_one_folder_is_too_few(two, tmp_path):
 
 def test_sets_without_a_common_name_are_refused(two, tmp_path):
     other = write_results(tmp_path / "c", FIRST, name="Other")
+    metrics = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(metrics | {"sets": metrics["sets"] | {"More": {"protocol": "y"}}}))
+    with open(other / "per_image.csv", "a") as file:
+        file.write("More,y,a,10,20,0.1,a.png,b.png\n")
     assert_refused(compare(two[0], other, "--output", tmp_path / "out", "--accept-differences"), "no set in common")
+
+
+def test_the_only_sets_are_compared_whatever_their_names(two, tmp_path):
+    theirs = write_results(tmp_path / "theirs", SECOND, name="theirs", precision=None)  # of test.py --restored
+    result = compare(two[0], theirs, "--output", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Set: PSNR: {theirs} is better than {two[0]} on this set" in result.stdout
+    other = write_results(tmp_path / "y", SECOND, name="theirs", protocol="y")
+    assert_refused(compare(two[0], other, "--output", tmp_path / "more"), "differ in protocol of Set: rgb and y")
+
+
+def test_other_targets_of_the_same_names_are_refused(tmp_path):
+    folders = [write_results(tmp_path / name, FIRST, targets=name) for name in ("a", "b")]
+    refused = compare(*folders, "--output", tmp_path / "out")
+    assert_refused(refused, "Set: the targets of", "are not the same files", "--accept-differences")
+    same = write_results(tmp_path / "c", SECOND, targets="a")
+    assert compare(folders[0], same, "--output", tmp_path / "out").returncode == 0
+
+
+def test_a_run_is_no_seed_of_itself(two, tmp_path):
+    refused = compare(*two, "--seeds", tmp_path / "b" / ".." / "a", "--output", tmp_path / "out")
+    assert_refused(refused, "--seeds", two[0], "is there twice")
+
+
+def test_seeds_count_on_the_images_that_all_have(tmp_path):
+    names = [f"image {index:02}" for index in range(12)]
+    folders = [
+        write_results(tmp_path / name, [score + shift for score in FIRST][:count], names=names[:count])
+        for name, shift, count in (("a", 0, 12), ("a1", 0.1, 6), ("b", 0.05, 12))
+    ]
+    options = ["--seeds", folders[1], "--output", tmp_path / "out", "--accept-differences"]
+    result = compare(folders[0], folders[2], *options)
+    assert result.returncode == 0, result.stderr
+    assert "within the range of 2 seeds of the reference, 21.30 ±" in result.stdout  # of the first six images
+
+
+@pytest.mark.parametrize("name", ["../../out", "a/b", "$x$", "名"])
+def test_no_name_of_a_set_leads_out_of_the_folder(tmp_path, name):
+    folders = [write_results(tmp_path / each, FIRST, name=name) for each in ("a", "b")]
+    assert compare(*folders, "--output", tmp_path / "x" / "out").returncode == 0
+    assert len(list((tmp_path / "x" / "out").glob("*.scatter.png"))) == 1
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_what_test_py_wrote_is_compared_with_a_sheet(small_weights, identity_weights, tmp_path):

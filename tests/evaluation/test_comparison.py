@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.comparison import bootstrap_interval, compare_scores, spread_of
+from evaluation.comparison import FEWEST, bootstrap_interval, compare_scores, spread_of
 
 
 def test_a_constant_gain_is_found_exactly():
-    first = [20.0, 25.0, 30.0, 28.0]
-    found = compare_scores(first, [score + 0.5 for score in first], list("abcd"))
-    assert (found.images, found.scenes, found.won, found.lost) == (4, 4, 1.0, 0.0)
+    first = [20.0, 25.0, 30.0, 28.0, 21.0]
+    found = compare_scores(first, [score + 0.5 for score in first], list("abcde"))
+    assert (found.images, found.scenes, found.won, found.lost) == (5, 5, 1.0, 0.0)
     assert found.difference == pytest.approx(0.5)
     assert found.interval == pytest.approx((0.5, 0.5))
     assert found.is_shown
-    assert found.p_value == stats.wilcoxon([0.5] * 4).pvalue
+    assert found.p_value == stats.wilcoxon([0.5] * 5).pvalue
 
 
 def test_the_same_scores_are_no_difference():
@@ -29,11 +29,21 @@ def test_lower_is_better_for_errors():
     assert found.difference < 0
 
 
-def test_one_scene_has_no_interval():
-    found = compare_scores([20.0, 25.0], [21.0, 27.0], ["scene", "scene"])
+@pytest.mark.parametrize("scenes", range(1, FEWEST))
+def test_few_scenes_have_no_interval_however_many_images(scenes):
+    names = [str(index % scenes) for index in range(20)]
+    found = compare_scores([20.0] * 20, [21.0 + 0.1 * index for index in range(20)], names)
     assert found.interval is None
     assert found.naive_interval is not None
     assert not found.is_shown
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gains", [[0.0], [0.5], [0.0] * 8, [0.0, 0.0, 0.3, -0.3, 0.3, -0.3], [0.5] * 30])
+def test_ties_and_single_images_are_compared_without_warnings(gains):
+    found = compare_scores([20.0] * len(gains), [20 + gain for gain in gains], [str(n) for n in range(len(gains))])
+    assert 0 <= found.p_value <= 1
+    assert found.is_shown == (gains == [0.5] * 30)
 
 
 def test_wilcoxon_and_mean_are_scipys_on_scenes():
@@ -51,7 +61,7 @@ def test_for_many_scenes_the_interval_is_that_of_students_t():
     assert (low, high) == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize(("scenes", "images_per_scene"), [(6, 1), (12, 2), (25, 8)])
+@pytest.mark.parametrize(("scenes", "images_per_scene"), [(FEWEST, 1), (6, 1), (12, 2), (25, 8)])
 def test_the_interval_covers_the_true_mean_in_95_percent_of_cases(scenes, images_per_scene):
     rng = np.random.default_rng(scenes)
     names = [str(scene) for scene in range(scenes) for _ in range(images_per_scene)]
