@@ -97,8 +97,8 @@ def test_scores_are_those_of_the_protocol_on_the_part_of_the_table(evidence):
             assert entry[metric]["mean"] == pytest.approx(mean(float(score[metric]) for score in scores))
     assert row(results, "SOTS-Indoor", "input")["scenes"] == 1
     assert row(results, "SOTS-Indoor", "input")["psnr"]["interval"] is None
-    low, high = row(results, "Rain100L", "input")["psnr"]["interval"]
-    assert low < row(results, "Rain100L", "input")["psnr"]["mean"] < high
+    assert row(results, "Rain100L", "input")["scenes"] == 2
+    assert row(results, "Rain100L", "input")["psnr"]["interval"] is None  # two scenes are too few
 
 
 def test_the_network_is_scored_with_the_weights_of_its_task(evidence):
