@@ -10,7 +10,7 @@ import numpy as np
 from data.folders import find_below
 from data.layouts import Pair, find_clean, find_pairs
 from data.lists import select_listed
-from data.sampler import Share, weighted_shares
+from data.shares import Share, weighted_shares
 from utils.config import SetConfig, TestSetConfig, TrainSetConfig
 from utils.errors import InputError, printable
 from utils.text_files import expand_home, read_bytes

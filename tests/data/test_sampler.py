@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.layouts import find_pairs
-from data.sampler import EpochSampler, Share, derived_seed, weighted_shares
+from data.sampler import EpochSampler, derived_seed
+from data.shares import Share, weighted_shares
 
 
 def test_an_epoch_can_be_entered_in_the_middle(reside):
