@@ -55,6 +55,7 @@ WRITERS = {
     "inference/export.py": "tests/inference/test_export.py",
     "inference/page/tasks.py": "data/images.py",
     "inference/page/work.py": "tests/inference/test_page.py",
+    "data/preview.py": "data/images.py",
     "benchmarks/loader.py": "data/images.py",
     "benchmarks/restoring.py": "inference/photo_writing.py",
     "benchmarks/speed.py": "tests/utils/test_files.py",

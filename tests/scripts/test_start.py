@@ -12,6 +12,7 @@ MAIN = ["train.py", "test.py", "restore.py"]
 SCRIPTS = [
     *MAIN,
     "-m data.check",
+    "-m data.preview",
     "-m evaluation.compare",
     "-m evaluation.verify",
     "-m inference.export",
