@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from dataclasses import asdict
 
 import pytest
 from album import CHELSEA
@@ -44,7 +43,7 @@ def test_small_networks_are_small_and_train_on_degraded_photographs(name):
             save(
                 {
                     key: value.half().contiguous()
-                    for key, value in build_model(**asdict(config.model)).state_dict().items()
+                    for key, value in build_model(**config.model.arguments()).state_dict().items()
                 }
             )
         )
