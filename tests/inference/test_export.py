@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import assert_refused, disk_full, run_script
+from conftest import ROOT, assert_refused, command_of, disk_full, run_process, run_script
 
 from inference.export import CHECKED_SIZES, TOLERANCE, largest_deviation
+from inference.shipped import shipped_weights
 from models import load_model
 
 
@@ -100,3 +101,14 @@ def test_onnx_runs_elsewhere_within_1e_4(small_weights, tmp_path, name):
         return session.run(None, {"image": image.numpy()})[0]
 
     assert largest_difference(load_model(weights), run, (1, 64, 64), (2, 96, 160)) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_weights_of_a_task_are_exported_into_the_current_folder(tmp_path):
+    command = command_of("-m inference.export", "--weights", "deraining", "--format", "exported-program")
+    result = run_process(command | {"cwd": tmp_path, "env": command["env"] | {"PYTHONPATH": str(ROOT)}})
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["deraining.pt2"]
+    network = torch.export.load(tmp_path / "deraining.pt2").module()
+    model = load_model(shipped_weights("deraining"))
+    assert largest_difference(model, lambda x: network(x).numpy(), (1, 64, 96)) < 1e-4
