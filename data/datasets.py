@@ -198,7 +198,7 @@ def training_sets(config: Config, pairs: Sequence[list[Pair]]) -> TrainingSets:
     """The training sets of a configuration, whose ``pairs`` are given: augmented crops of ``data.crop_size``."""
     data = config.data
     read = read_image if data.cache is None else DecodedCache(data.cache).read
-    augment = PairedCropFlip(data.crop)
+    augment = PairedCropFlip(data.crop, data.vertical_flip, data.quarter_turns)
     return TrainingSets(
         [
             PairedImages(of_set * part.repeats, augment, config.seed, part.degrade, read)

@@ -49,6 +49,8 @@ IDENTITY = {  # a change makes it another run
     "model.",
     "data.train.",
     "data.crop_size",
+    "data.vertical_flip",
+    "data.quarter_turns",
     "train.optimizer",
     "train.betas",
     "train.weight_decay",

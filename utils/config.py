@@ -169,6 +169,10 @@ class DataConfig:
     """Also report the mean over the test sets, as is usual in deraining."""
     crop_size: int | tuple[int, int] = bounded(1, 8192, "a crop of 8192 takes 0.8 GB before any layer", default=256)
     """Side of the random training crop in pixels, or [height, width]; multiples of 32, at least 64."""
+    vertical_flip: bool = False
+    """Flip half of the training crops vertically, besides the half that is flipped horizontally."""
+    quarter_turns: bool = False
+    """Turn training crops by 0, 90, 180 or 270 degrees, each as likely."""
     num_workers: int = bounded(0, 256, "each is a process of 0.3 GB", default=4)
     """Loader workers per training process, at most one per core; does not affect the result."""
     cache: str | None = None
