@@ -35,6 +35,7 @@ from tqdm import tqdm
 from training.plan import plan
 from training.profiling import profiled
 from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
+from training.sinks import check_sinks
 from training.step import Update
 from training.validation import validate
 from training.watch import Meter, TimedLoader, record_broken
@@ -52,6 +53,7 @@ def main(args: Namespace) -> int:
     config = config_of(args)
     if config.train.deterministic:
         use_deterministic_algorithms()
+    check_sinks(config.train.sinks)
     group = join_group()
     check_batch(config.train, group)
     if args.plan:
@@ -98,11 +100,9 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
         for change in changes:
             print(printable(f"from step {run.progress['step'] + 1} on: {change}"))
         run.record(changes)
-        run.open_curves()
 
-    finished = train(run, loaders, config, group)
-    if run.curves is not None:
-        run.curves.close(finished)
+    with run.open_curves():
+        finished = train(run, loaders, config, group)
     if finished and run.progress["best_psnr"] == -math.inf:
         group.refuse(
             f"{args.output}: no best.pt: none of the epochs up to {run.progress['epoch'] - 1} was validated; raise "

@@ -25,6 +25,7 @@ FREE = {  # may change silently
     "train.init_from_strict",
     "train.profile",
     "train.log_every",
+    "train.sinks",
     "train.keep_checkpoints",
 }
 FROM_HERE = {  # may change, takes effect from the current step on and is reported

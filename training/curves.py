@@ -10,6 +10,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from data.datasets import to_8bit
 from training.event_files import open_description, open_event_file
+from training.sinks import Description, open_sinks
 from utils.config import Config
 
 # The keys by which TensorBoard's HPARAMS page compares runs.
@@ -27,36 +28,45 @@ HYPER_PARAMETERS = {
 
 
 class Curves:
-    """The curves of a run, in a new event file of TensorBoard; for arguments and errors see ``open_event_file``."""
+    """The curves of a run, in a new event file of TensorBoard and in the services of ``train.sinks``.
 
-    def __init__(self, output: Path, step: int, validated: bool) -> None:
-        self.output = output
-        self.events = open_event_file(output, step, validated)
+    The event file's errors are raised; those of the services are warnings. For ``step``, ``validated`` and the errors
+    see ``open_event_file``. The configuration is shown from the step after ``step`` on.
+    """
 
-    def describe(self, config: Config, step: int) -> None:
-        """Add the configuration, charts of scores beside those of the inputs, and the run's row of hyper-parameters."""
-        self.events.add_text("config", f"```\n{config.to_yaml()}```", step)
-        sets = config.data.validation or config.data.test
-        curves = {(name, metric): f"validation/{name}/{metric}" for name in sets for metric in ("psnr", "ssim")}
-        charts = {
-            f"{name}: {metric}": ["Multiline", [curve, f"validation/{name}/input_{metric}"]]
-            for (name, metric), curve in curves.items()
+    def __init__(self, output: Path, config: Config, step: int, validated: bool) -> None:
+        scores = {
+            f"validation/{name}/{metric}": f"validation/{name}/input_{metric}"
+            for name in config.data.validation or config.data.test
+            for metric in ("psnr", "ssim")
         }
-        scores = ["validation/best_psnr", *curves.values()]  # the page shows the last point of each
-        *start, self._end = hparams(hyper_parameters(config), dict.fromkeys(scores, 0.0))
-        with open_description(self.output) as description:
-            description.add_custom_scalars({"restored and input": charts})
+        charts = {
+            score.removeprefix("validation/"): ["Multiline", [score, of_input]] for score, of_input in scores.items()
+        }
+        # The page of hyper-parameters shows the last point of each of these curves.
+        shown = dict.fromkeys(["validation/best_psnr", *scores], 0.0)
+        *start, self._end = hparams(hyper_parameters(config), shown)
+        with open_description(output) as events:
+            events.add_custom_scalars({"restored and input": charts})
             for summary in start:
-                description.file_writer.add_summary(summary)
+                events.file_writer.add_summary(summary)
+        self.events = open_event_file(output, step, validated)  # last: TensorBoard follows the newest file
+        self.events.add_text("config", f"```\n{config.to_yaml()}```", step + 1)
+        description = Description(output, config.to_dict(), hyper_parameters(config))
+        self.sinks = open_sinks(config.train.sinks, description, resumed=step > 0)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Add one point to each curve named in ``values``."""
         for name, value in values.items():
             self.events.add_scalar(name, value, step)
+        for sink in self.sinks:
+            sink.call("scalars", dict(values), step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         """Show an image, uint8 (H, W, 3)."""
         self.events.add_image(tag, image, step, dataformats="HWC")
+        for sink in self.sinks:
+            sink.call("image", tag, image, step)
 
     def first_batch(self, batch: Mapping[str, Tensor], step: int) -> None:
         """Show the inputs of a batch above their targets."""
@@ -73,9 +83,13 @@ class Curves:
 
     def close(self, finished: bool) -> None:
         """Write all points; ``finished``: the run has reached its last epoch."""
-        if finished:
-            self.events.file_writer.add_summary(self._end)
-        self.events.close()
+        try:
+            if finished:
+                self.events.file_writer.add_summary(self._end)
+            self.events.close()
+        finally:
+            for sink in self.sinks:
+                sink.close(finished)
 
 
 def hyper_parameters(config: Config) -> dict[str, bool | int | float | str]:

@@ -1,9 +1,10 @@
 """A training run: its data, network, optimizer and schedule, its progress, and the files it writes."""
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -104,7 +105,7 @@ class Run:
         step: performs one update.
         model: the network, to be put into training mode before each epoch.
         evaluated: the network to validate: the moving average if there is one.
-        curves: in the main process after ``open_curves``.
+        curves: in the main process, within ``open_curves``.
         meter: measures the current epoch; the loop sets it.
         progress: the current ``epoch`` (from 1) with the number of its steps (``batch``) and ``samples`` done, of which
             it has ``length``; the steps done in all (``step``), of which the last one validated (``validated``); the
@@ -236,10 +237,17 @@ class Run:
         left = -(-samples_left // self.sampler.batch_size) + epochs_left * self.sampler.batches
         return self.progress["step"] + max(0, left)
 
-    def open_curves(self) -> None:
-        """Open TensorBoard's event file, without the points after the last checkpoint."""
-        self.curves = Curves(self.output, self.progress["step"], validated=not self.awaits_validation())
-        self.curves.describe(self.config, self.progress["step"] + 1)
+    @contextlib.contextmanager
+    def open_curves(self) -> Iterator[None]:
+        """Draw curves within the block, after those of the last checkpoint, and close them at its end."""
+        if not self.group.is_main:
+            yield
+            return
+        self.curves = Curves(self.output, self.config, self.progress["step"], validated=not self.awaits_validation())
+        try:
+            yield
+        finally:
+            self.curves.close(finished=self.progress["epoch"] > self.config.train.epochs)
 
     def awaits_validation(self) -> bool:
         """Whether a validation is due after the last step and was not done."""

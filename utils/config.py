@@ -243,6 +243,8 @@ class TrainConfig:
     """Record so many steps with torch.profiler, after five to warm up, for TensorBoard (OUTPUT/profile); null: none."""
     log_every: int = bounded(1, 10**9, "no run has more steps", default=50)
     """Steps between points of the training curves."""
+    sinks: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Services that get the curves and images, too, besides TensorBoard: [wandb], [mlflow] or both."""
     keep_checkpoints: int = bounded(1, 1000, "each is a file of at least 60 MB in the recipes", default=2)
     """Number of recent checkpoints to keep, including last.pt."""
 

@@ -37,6 +37,7 @@ WRITERS = {
     "training/run.py": "test_training_loses_nothing",
     "training/profiling.py": "tests/utils/test_files.py",
     "training/event_files.py": "test_training_loses_nothing",
+    "training/sinks/__init__.py": "tests/training/test_sinks.py",
     "utils/checkpoint_files.py": "test_training_loses_nothing",
     "test.py": "test_a_script_loses_nothing",
     "models/convert.py": "test_a_script_loses_nothing",

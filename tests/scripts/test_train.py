@@ -119,7 +119,7 @@ def test_tensorboard_has_the_charts_and_hyper_parameters_of_a_run(trained):
     layout = Layout.FromString(curves.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
     lines = ["validation/SOTS-Indoor/psnr", "validation/SOTS-Indoor/input_psnr"]
-    assert charts["SOTS-Indoor: psnr"] == lines
+    assert charts["SOTS-Indoor/psnr"] == lines
 
 
 def test_a_run_in_the_process_of_the_tests_is_that_of_its_own_process(trained, tmp_path):
