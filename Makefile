@@ -30,6 +30,8 @@ endif
 
 demo: setup  ## add haze to photographs, train a small IRNeXt to remove it and score it (about three minutes on two cores)
 	$(RUN) -m data.synthetic.demo --output datasets/demo
+	$(RUN) restore.py --task dehazing --input datasets/demo/test/hazy --output results/demo/shipped --compare
+	@echo "restored with the weights of this project: results/demo/shipped; now with a network that is trained here"
 	$(RUN) train.py --config configs/demo.yaml --output runs/demo --resume auto
 	$(RUN) test.py --config configs/demo.yaml --weights runs/demo/checkpoints/best.pt --output results/demo --save-images
 	@echo "hazy | restored | target, side by side: results/demo/comparison.png"
