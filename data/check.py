@@ -12,16 +12,26 @@ from utils.signals import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports below, which take seconds
+    from utils.cli import ScriptParser
+    from utils.errors import or_exit
+
+    about, examples, details = __doc__.split("\n\n")
+    parser = ScriptParser(prog="python -m data.check", description=f"{about} {details}", examples=examples)
+    parser.add_config()
+    parser.add_argument("--decode", action="store_true", help="decode every image, using all cores")
+    args = or_exit(parser.parse)
 
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from data.images import Header
 from data.layouts import Pair
 from data.sets import pairs_of_set, resolve_folder
 from data.survey import find_problems, image_hashes, read_headers, shared_targets
-from utils.cli import ScriptParser, config_of
+from utils.cli import config_of
 from utils.config import Config, MixedSetConfig, SetConfig, TestSetConfig
 from utils.errors import InputError, listed, printable, run_script
 
@@ -29,12 +39,7 @@ from utils.errors import InputError, listed, printable, run_script
 MODE_NAMES = {"L": "greyscale", "P": "palette", "RGBA": "RGBA", "LA": "greyscale with alpha", "1": "bilevel"}
 
 
-def main() -> None:
-    about, examples, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m data.check", description=f"{about} {details}", examples=examples)
-    parser.add_config()
-    parser.add_argument("--decode", action="store_true", help="decode every image, using all cores")
-    args = parser.parse()
+def main(args: Namespace) -> None:
     if problems := check(config_of(args), args.decode):
         raise InputError(listed(problems, "problem(s)", show=1) + " (all are listed above)")
     print("no problems found")
@@ -112,4 +117,4 @@ def describe(headers: Iterable[Header | InputError], crop: tuple[int, int] | Non
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, args)
