@@ -40,7 +40,7 @@ from training.step import Update
 from training.validation import validate
 from training.watch import Meter, TimedLoader, record_broken
 from utils.cli import config_of
-from utils.config import Config, TrainConfig
+from utils.config import Config
 from utils.distributed import Group, join_group, leave_group, progress_bar
 from utils.errors import InputError, printable, run_script
 from utils.output import claimed
@@ -55,7 +55,7 @@ def main(args: Namespace) -> int:
         use_deterministic_algorithms()
     check_sinks(config.train.sinks)
     group = join_group()
-    check_batch(config.train, group)
+    check_batch(config, group)
     if args.plan:
         plan(config, args.output, group, args.init_from)
         return 0
@@ -65,20 +65,20 @@ def main(args: Namespace) -> int:
     return 0 if finished else STOPPED
 
 
-def check_batch(train: TrainConfig, group: Group) -> None:
+def check_batch(config: Config, group: Group) -> None:
     """Check that each process has an image for each of its micro-batches.
 
     Raises:
         InputError: the batch is too small.
     """
-    if train.batch_size < group.size:
+    smallest, accumulate = min(stage.batch_size for stage in config.stages()), config.train.accumulate
+    key = "train.batch_size" if smallest == config.train.batch_size else "a batch_size of train.progressive"
+    if smallest < group.size:
+        raise InputError(f"{key}: {smallest} is less than one image for each of the {group.size} processes")
+    if smallest < group.size * accumulate:
         raise InputError(
-            f"train.batch_size: {train.batch_size} is less than one image for each of the {group.size} processes"
-        )
-    if train.batch_size < group.size * train.accumulate:
-        raise InputError(
-            f"train.accumulate: {train.accumulate} micro-batches in each of the {group.size} processes need a "
-            f"train.batch_size, the whole batch, of at least {group.size * train.accumulate}, not {train.batch_size}"
+            f"train.accumulate: {accumulate} micro-batches in each of the {group.size} processes need a "
+            f"train.batch_size, the whole batch, of at least {group.size * accumulate}, not {smallest}"
         )
 
 

@@ -32,7 +32,7 @@ from data.layouts import Pair
 from data.sets import pairs_of_set, resolve_folder
 from data.survey import find_problems, image_hashes, read_headers, shared_targets
 from utils.cli import config_of
-from utils.config import Config, MixedSetConfig, SetConfig, TestSetConfig
+from utils.config import Config, MixedSetConfig, SetConfig, TestSetConfig, both_sides
 from utils.errors import InputError, listed, printable, run_script
 
 # Pillow's modes other than RGB, in words.
@@ -48,6 +48,7 @@ def main(args: Namespace) -> None:
 def check(config: Config, decode: bool) -> list[str]:
     """Print a summary of each set and return the problems found, one line each."""
     root = Path(config.data.root)
+    crop = tuple(map(max, zip(*(both_sides(stage.crop_size) for stage in config.stages()), strict=True)))
     training: list[Pair] = []
     hashes = {}
     problems = []
@@ -69,7 +70,7 @@ def check(config: Config, decode: bool) -> list[str]:
             found = find_problems(pairs, headers)
             targets = len({pair.target for pair in pairs})
             print(printable(f"{title}: {len(pairs):,} pairs, {targets:,} targets"))
-            for line in describe(headers.values(), config.data.crop if isinstance(part, MixedSetConfig) else None):
+            for line in describe(headers.values(), crop if isinstance(part, MixedSetConfig) else None):
                 print(f"    {line}")
             if isinstance(part, MixedSetConfig):
                 training += pairs

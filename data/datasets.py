@@ -20,8 +20,8 @@ from data.images import BrokenImage, read_image
 from data.layouts import Pair
 from data.sampler import EpochSampler
 from data.synthetic.drawn import Drawn, chain_of
-from data.transforms import PairedCropFlip, to_tensor
-from utils.config import Config
+from data.transforms import PairedCropFlip, ProgressiveCrops, to_tensor
+from utils.config import Config, both_sides
 from utils.cpus import available_cores, cpu_count
 from utils.degrade_options import Degrade
 from utils.distributed import Group
@@ -80,7 +80,7 @@ class PairedImages(Dataset[Sample]):
     def __init__(
         self,
         pairs: list[Pair],
-        augment: PairedCropFlip | None = None,
+        augment: PairedCropFlip | ProgressiveCrops | None = None,
         seed: int = 0,
         degrade: Degrade | None = None,
         read: Callable[[Path], np.ndarray] = read_image,
@@ -195,10 +195,13 @@ class ImageLoader(DataLoader):
 
 
 def training_sets(config: Config, pairs: Sequence[list[Pair]]) -> TrainingSets:
-    """The training sets of a configuration, whose ``pairs`` are given: augmented crops of ``data.crop_size``."""
+    """The training sets of a configuration, whose ``pairs`` are given: augmented crops, of a size by epoch."""
     data = config.data
     read = read_image if data.cache is None else DecodedCache(data.cache).read
-    augment = PairedCropFlip(data.crop, data.vertical_flip, data.quarter_turns)
+    flips = data.vertical_flip, data.quarter_turns
+    augment = ProgressiveCrops(
+        [(stage.epoch, PairedCropFlip(both_sides(stage.crop_size), *flips)) for stage in config.stages()]
+    )
     return TrainingSets(
         [
             PairedImages(of_set * part.repeats, augment, config.seed, part.degrade, read)

@@ -32,28 +32,39 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     Args:
         shares: the sets, or the length of a single one whose crops are all drawn once.
         batch_size: global batch size.
+        later_sizes: other batch sizes, each with the first epoch that has it, in order.
         seed: determines the orders.
         rank: number of this process.
         processes: number of processes.
     """
 
     def __init__(
-        self, shares: int | Sequence[Share], batch_size: int, seed: int, rank: int = 0, processes: int = 1
+        self,
+        shares: int | Sequence[Share],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        later_sizes: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.shares = [Share(shares, shares)] if isinstance(shares, int) else list(shares)
         self.length = sum(share.drawn for share in self.shares)
-        self.batch_size, self.seed = batch_size, seed
+        self.sizes, self.seed = [(1, batch_size), *later_sizes], seed
         self.rank, self.processes = rank, processes
         self.set_position(epoch=1, samples=0)
 
     def set_position(self, epoch: int, samples: int) -> None:
         """Start the next iteration in ``epoch``, after its first ``samples`` samples."""
         self.epoch, self.samples = epoch, min(samples, self.length)
+        self.batch_size = self.batch_size_of(epoch)
 
-    @property
-    def batches(self) -> int:
-        """Number of batches per epoch."""
-        return -(-self.length // self.batch_size)
+    def batch_size_of(self, epoch: int) -> int:
+        """Global batch size of an epoch."""
+        return [size for first, size in self.sizes if first <= epoch][-1]
+
+    def batches(self, epoch: int, samples: int = 0) -> int:
+        """Number of batches in an epoch, after its first ``samples`` samples."""
+        return -(-(self.length - samples) // self.batch_size_of(epoch))
 
     def size(self, samples: int) -> int:
         """Global size of the batch that follows the first ``samples`` samples of an epoch."""
@@ -76,7 +87,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return min(accumulate, smallest, -(-largest // part))
 
     def __len__(self) -> int:
-        return -(-(self.length - self.samples) // self.batch_size)
+        return self.batches(self.epoch, self.samples)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))

@@ -1,5 +1,7 @@
 """Conversion of images to tensors, and paired augmentation: the same crop and flip for an input and its target."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,6 +52,22 @@ class PairedCropFlip:
             pair = [crop.rot90(turns, (-2, -1)).contiguous() for crop in pair]
         input, target = pair
         return input, target
+
+
+class ProgressiveCrops:
+    """Crops of a size that depends on the epoch.
+
+    Args:
+        stages: the first epoch of each size, beginning with 1, and its crops.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, PairedCropFlip]]) -> None:
+        self.stages = stages
+
+    def __call__(self, input: np.ndarray, target: np.ndarray, seed: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """As ``PairedCropFlip``, with the crops of the epoch that is the second of (seed, epoch, index)."""
+        crops = [crops for first, crops in self.stages if first <= seed[1]][-1]
+        return crops(input, target, seed)
 
 
 def _crop(image: np.ndarray, top: int, left: int, size: tuple[int, int]) -> Tensor:

@@ -114,6 +114,7 @@ SHAPES: dict[str, tuple[str, list[tuple[str | None, str, tuple[int, ...]]]]] = {
         ],
     ),
 }
+SHAPES["deraining_rain13k_progressive"] = SHAPES["deraining_rain13k"]
 
 
 def photograph(number: int) -> np.ndarray:

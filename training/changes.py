@@ -34,6 +34,7 @@ FROM_HERE = {  # may change, takes effect from the current step on and is report
     "data.validation",
     "train.epochs",
     "train.batch_size",
+    "train.progressive",
     "train.accumulate",
     "train.lr",
     "train.min_lr",

@@ -85,6 +85,7 @@ def plan(config: Config, output: Path, group: Group, init_from: Path | None = No
         f"checkpoints {hours[2]:.3g} h",
         "disk": f"{(train.keep_checkpoints * last + best) / 1e6:.3g} MB: {train.keep_checkpoints} times "
         f"{last / 1e6:.3g} MB, best.pt {best / 1e6:.3g} MB; and the curves",
+        **({"progressive": "measured with the crops and the batch of the first epoch"} if train.progressive else {}),
         "measured on": f"{versions()['device']}; {output} is untouched",
     }
     for name, text in rows.items():

@@ -38,7 +38,7 @@ from training.watch import Meter
 from utils.checkpoint_files import kept_checkpoints, save_checkpoint
 from utils.cli import read_yaml
 from utils.compiling import compiled
-from utils.config import Config
+from utils.config import Config, both_sides
 from utils.distributed import Group
 from utils.errors import InputError, printable
 from utils.files import write_atomically
@@ -78,7 +78,8 @@ def build_loaders(config: Config, group: Group) -> Loaders:
         found = [{"data": fingerprint_of_sets(train_pairs), "validation": fingerprint(all_validation_pairs)}]
     warn_of_too_many_workers(workers, group)
     shares = training_shares(config.data.train, train_pairs)
-    sampler = EpochSampler(shares, config.train.batch_size, config.seed, group.rank, group.size)
+    later = [(stage.epoch, stage.batch_size) for stage in config.train.progressive]
+    sampler = EpochSampler(shares, config.train.batch_size, config.seed, group.rank, group.size, later)
     training = train_loader(training_sets(config, train_pairs), sampler, workers)
     own = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
     validation = {name: evaluation_loader(pairs, workers, parts[name].degrade) for name, pairs in own.items()}
@@ -231,11 +232,12 @@ class Run:
         return update
 
     def total_steps(self) -> int:
-        """The steps of the whole run: those done, plus the remaining ones at the current batch size."""
-        epochs_left = self.config.train.epochs - self.progress["epoch"]
-        samples_left = self.sampler.length - self.progress["samples"]
-        left = -(-samples_left // self.sampler.batch_size) + epochs_left * self.sampler.batches
-        return self.progress["step"] + max(0, left)
+        """The steps of the whole run: those done, plus the remaining ones at the current batch sizes."""
+        epoch, epochs, sampler = self.progress["epoch"], self.config.train.epochs, self.sampler
+        if epoch > epochs:
+            return self.progress["step"]
+        left = sampler.batches(epoch, self.progress["samples"])
+        return self.progress["step"] + left + sum(map(sampler.batches, range(epoch + 1, epochs + 1)))
 
     @contextlib.contextmanager
     def open_curves(self) -> Iterator[None]:
@@ -270,7 +272,7 @@ class Run:
         self.model.train()
         for norm in self.frozen:
             norm.eval()
-        # All crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off again.
+        # An epoch's crops have one size, for which cuDNN finds the fastest convolutions; validation turns this off.
         torch.backends.cudnn.benchmark = not self.config.train.deterministic
 
     def _adopt_data(self, now: Mapping[str, Any]) -> list[str]:
@@ -445,7 +447,7 @@ def set_aside_best(output: Path) -> None:
 
 
 def build_for_crop(config: Config) -> nn.Module:
-    """Build the network of a configuration and check that it accepts the training crop.
+    """Build the network of a configuration and check that it accepts the training crops.
 
     Raises:
         InputError: an option of the network is invalid, or the crop has a size that the network does not accept.
@@ -456,10 +458,13 @@ def build_for_crop(config: Config) -> nn.Module:
     except ValueError as error:
         raise InputError(f"model: {error}") from None
     multiple, least = model.size_multiple, model.min_size
-    if any(side % multiple or side < least for side in config.data.crop):
-        height, width = config.data.crop
+    for number, stage in enumerate(config.stages(), start=-1):
+        height, width = both_sides(stage.crop_size)
+        if all(side % multiple == 0 and side >= least for side in (height, width)):
+            continue
+        key = "data.crop_size" if number < 0 else f"train.progressive[{number}].crop_size"
         raise InputError(
-            f"data.crop_size: {height}x{width} does not suit this network; both sides must be multiples of {multiple} "
+            f"{key}: {height}x{width} does not suit this network; both sides must be multiples of {multiple} "
             f"and at least {least}"
         )
     return model

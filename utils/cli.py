@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, set_loader, set_parsing_settings
 
-from utils.config import Config, MixedSetConfig, PublishedScore, SubsetConfig, TestSetConfig
+from utils.config import Config, CropStage, MixedSetConfig, PublishedScore, SubsetConfig, TestSetConfig
 from utils.errors import InputError, shortened
 from utils.text_files import expand_home, read_text
 from utils.yaml_text import CLASS_KEYS, describe, load_yaml
 
 # Values are plain: jsonargparse imports nothing that a value names, except for the sets' own classes.
-OWN_KINDS = (MixedSetConfig, TestSetConfig, SubsetConfig, PublishedScore)
+OWN_KINDS = (CropStage, MixedSetConfig, TestSetConfig, SubsetConfig, PublishedScore)
 OWN_CLASSES = [f"{kind.__module__}.{kind.__qualname__}" for kind in OWN_KINDS]
 set_parsing_settings(
     docstring_parse_attribute_docstrings=True, import_path_denylist=["*"], import_path_allowlist=OWN_CLASSES

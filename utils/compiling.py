@@ -14,6 +14,7 @@ from utils.memory_format import memory_format
 Network = Callable[[Tensor], list[Tensor]]
 
 MIN_IMAGES = 4  # the network is compiled for a size once more images than this have had it
+MAX_SHAPES = 64  # of images that a network is compiled for in training
 MAX_SIZES = 4  # the network is compiled for at most this many sizes
 
 
@@ -36,6 +37,9 @@ def compiled(network: nn.Module, frozen: bool = False) -> Network:
     # Compile the backward pass together with the forward pass, so that a failure is caught below, not in the loop.
     with contextlib.suppress(AttributeError):  # older torch versions do this wherever they can
         torch._functorch.config.force_non_lazy_backward_lowering = True
+    # Beyond 8 shapes, the compiler would fall back to eager mode without a word; a run has two for each size of its
+    # crops, a whole batch and the last one of an epoch.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_SHAPES)
     # One graph also within DistributedDataParallel, which would be split to exchange gradients earlier.
     torch._dynamo.config.optimize_ddp = False
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -17,6 +18,11 @@ Protocol = Literal["rgb", "y", "y_float", "dehazing", "defocus", "realblur"]  # 
 def bounded(least: float, most: float, why: str, *, default: Any = MISSING) -> Any:
     """A field for a number, or several numbers, from ``least`` to ``most``; ``why`` is the reason for these bounds."""
     return field(default=default, metadata={"bounds": (least, most, why)})
+
+
+def both_sides(crop_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a crop size."""
+    return (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
 
 
 @dataclass(kw_only=True)
@@ -184,7 +190,19 @@ class DataConfig:
     @property
     def crop(self) -> tuple[int, int]:
         """(height, width) of the training crop."""
-        return (self.crop_size, self.crop_size) if isinstance(self.crop_size, int) else tuple(self.crop_size)
+        return both_sides(self.crop_size)
+
+
+@dataclass(kw_only=True)
+class CropStage:
+    """A later part of a run, with crops of another size"""
+
+    epoch: int = bounded(2, 10**6, "before, data.crop_size and train.batch_size apply")
+    """First epoch of the stage."""
+    crop_size: int | tuple[int, int] = bounded(1, 8192, "as data.crop_size")
+    """As data.crop_size."""
+    batch_size: int = bounded(1, 2**16, "as train.batch_size")
+    """As train.batch_size."""
 
 
 @dataclass(kw_only=True)
@@ -195,6 +213,8 @@ class TrainConfig:
     """Number of epochs, including warm-up."""
     batch_size: int = bounded(1, 2**16, "the recipes have 2 to 8")
     """Global batch size: images per update of the weights, across all processes and micro-batches."""
+    progressive: list[CropStage] = field(default_factory=list)
+    """Crops and batches of later epochs, as {epoch: 93, crop_size: 160, batch_size: 40}: from this epoch on."""
     accumulate: int = bounded(1, 2**16, "each micro-batch has at least one image", default=1)
     """Gradient accumulation: each process computes its images of an update in this many micro-batches, one after the
     other, which takes the memory of one. train.batch_size remains the whole batch: 8 with accumulate 4 is 4 times 2."""
@@ -280,21 +300,33 @@ class Config:
         _require(data.validation is None or len(data.validation) > 0, "data.validation needs at least one set, or null")
         weights = asdict(self.loss)
         _require(any(weights.values()), f"loss: one of {', '.join(weights)} must be more than 0")
+        shortest = min(min(both_sides(stage.crop_size)) for stage in self.stages())
         for key, least in (("ssim_weight", 11), ("lpips_weight", 32)):
             _require(
-                not weights[key] or min(data.crop) >= least,
-                f"loss.{key}: needs a data.crop_size of at least {least}, not {min(data.crop)}",
+                not weights[key] or shortest >= least,
+                f"loss.{key}: needs a data.crop_size of at least {least}, not {shortest}",
             )
         _require(train.min_lr <= train.lr, f"train.min_lr: {train.min_lr} is more than train.lr, {train.lr}")
         _require(
             train.warmup_epochs < train.epochs,
             f"train.warmup_epochs: {train.warmup_epochs} is not less than train.epochs, {train.epochs}",
         )
+        smallest = min(stage.batch_size for stage in self.stages())
         _require(
-            train.accumulate <= train.batch_size,
+            train.accumulate <= smallest,
             f"train.accumulate: {train.accumulate} micro-batches need at least as many images, but train.batch_size, "
-            f"the whole batch, is {train.batch_size}",
+            f"the whole batch, is {smallest}",
         )
+        epochs = [stage.epoch for stage in train.progressive]
+        _require(
+            all(before < after for before, after in pairwise(epochs)),
+            f"train.progressive: expected stages in the order of their epochs, not {', '.join(map(str, epochs))}",
+        )
+
+    def stages(self) -> list[CropStage]:
+        """The crops and batches of the run: from its first epoch on, then those of ``train.progressive``."""
+        first = CropStage(epoch=1, crop_size=self.data.crop_size, batch_size=self.train.batch_size)
+        return [first, *self.train.progressive]
 
     def to_yaml(self) -> str:
         """All keys and values, in a form that ``--config`` reads back."""

@@ -36,6 +36,7 @@ RECIPES = {
     "deblurring_realblur_r": (4, 1e-4, 3000, 3, 0.001, 100, 14),
     "defocus_dpdd": (4, 1e-4, 3000, 3, 0.001, 100, 14),
     "deraining_rain13k": (4, 1e-4, 300, 3, 0.01, 10, 16),
+    "deraining_rain13k_progressive": (64, 1e-4, 300, 3, 0.01, 10, 16),
     "desnowing_csd": (8, 2e-4, 2000, 3, 0.01, 50, 4),
     "desnowing_srrs": (8, 2e-4, 2000, 3, 0.01, 50, 4),
     "desnowing_snow100k": (8, 2e-4, 2000, 3, 0.01, 50, 4),
@@ -60,6 +61,7 @@ SCORED = {
     "deblurring_realblur_r": ({"RealBlur-R": 2}, "realblur"),
     "defocus_dpdd": ({"DPDD": 2}, "defocus"),
     "deraining_rain13k": (dict.fromkeys(RAIN_SETS, 1), "y"),
+    "deraining_rain13k_progressive": (dict.fromkeys(RAIN_SETS, 1), "y"),
     "desnowing_csd": ({"CSD": 2}, "dehazing"),
     "desnowing_srrs": ({"SRRS": 2}, "dehazing"),
     "desnowing_snow100k": ({"Snow100K": 2}, "dehazing"),
@@ -116,8 +118,8 @@ def test_a_run_follows_the_released_recipe(name, tmp_path):
     assert sum(parameter.numel() for parameter in run.model.parameters()) == PARAMETERS[blocks]
     assert run.model.mean_window == (120 / 256 if blocks == 14 else None)
     real_haze = "_haze" in name and "haze4k" not in name
-    all_in_one = name.startswith("all_in_one")
-    assert config.data.crop == ((800, 1184) if real_haze else (128, 128) if all_in_one else (256, 256))
+    all_in_one, small = name.startswith("all_in_one"), name.endswith("_progressive")
+    assert config.data.crop == ((800, 1184) if real_haze else (128, 128) if all_in_one or small else (256, 256))
     assert config.task == ("all_in_one" if all_in_one else name.split("_")[0])
 
 
@@ -154,12 +156,12 @@ def test_trains_resumes_and_tests(name, tmp_path):
 
     if name == "defocus_dpdd":
         check_dpdd(tmp_path, metrics)
-    elif name == "deraining_rain13k" or name.startswith("all_in_one"):
+    elif name.startswith("deraining_rain13k") or name.startswith("all_in_one"):
         psnrs = [scored["restored"]["psnr"] for scored in metrics["sets"].values()]
         assert metrics["average"]["restored"]["psnr"] == pytest.approx(sum(psnrs) / 5)
         rows = [line.split()[0] for line in tested.stdout.splitlines() if line.strip()]
         assert {*images, "average"} <= {*rows}
-        assert ("FSNet" in tested.stdout) == (name == "deraining_rain13k")
+        assert ("FSNet" in tested.stdout) == name.startswith("deraining_rain13k")
     elif name == "deblurring_gopro":
         assert "skipping RealBlur-J" in tested.stdout
         assert EventAccumulator(str(tmp_path / "run")).Reload().Tags()["scalars"].count("validation/HIDE/psnr") == 0

@@ -194,7 +194,7 @@ def test_two_processes_with_accumulation_have_the_losses_of_one(reside, tmp_path
 
 
 def test_each_process_needs_an_image_for_each_micro_batch():
-    config = parsed("--train.batch_size=4", "--train.accumulate=3").train
+    config = parsed("--train.batch_size=4", "--train.accumulate=3")
     with pytest.raises(InputError, match=r"train.accumulate: 3 micro-batches in each of the 2 processes .* least 6"):
         check_batch(config, Group(0, 2, torch.device("cpu")))
     check_batch(config, Group(0, 1, torch.device("cpu")))

@@ -21,6 +21,9 @@ ROOMS = ("benchmarks", "data", "evaluation", "inference", "models", "training")
 SCORE = {"psnr": 30, "source": "mine"}
 SET = {"published": SCORE, "subsets": {"part": {"positions": "part.npy", "published": SCORE}}}
 
+# Keys that are lists of sections, with one of them.
+LISTS = {"sets": [{}], "progressive": [{"epoch": 2, "crop_size": 64, "batch_size": 1}]}
+
 
 def kinds_in(hint: Any) -> set[type]:
     """The plain types and dataclasses that a type hint allows, within tuples and dicts as well."""
@@ -47,9 +50,11 @@ def config_with(key: str, value: Any) -> str:
     """The ITS recipe with one number changed."""
     config: dict = {"base": str(ITS), "data": {"test": {"part": SET}, "validation": {"part": SET}}}
     section = config = json.loads(json.dumps(config))  # nothing is shared
+    lists = json.loads(json.dumps(LISTS))
     *sections, last = key.split(".")
     for name in sections:
-        section = section.setdefault(name, [{}])[0] if name == "sets" else section.setdefault(name, {})
+        section = section.setdefault(name, lists.get(name, {}))
+        section = section[0] if isinstance(section, list) else section
     pair = last in ("only", "pool_sizes")
     section[last] = [value, value] if pair else value
     return yaml.safe_dump(config)
@@ -80,7 +85,7 @@ def test_a_number_out_of_bounds_is_refused_by_name(parser, monkeypatch, tmp_path
 
 # "only" takes text as well: such a value would be the name of a file. Sets are parts of a list or a section.
 @pytest.mark.parametrize(
-    "key", [key for key in KEYS if not {"part", "sets"} & {*key.split(".")} and key != "data.train.only"]
+    "key", [key for key in KEYS if not {"part", *LISTS} & {*key.split(".")} and key != "data.train.only"]
 )
 def test_the_command_line_has_the_same_bounds(tmp_path, key):
     value = "[1e30, 1e30]" if key.endswith("pool_sizes") else "1e30"
