@@ -72,7 +72,7 @@ def test_every_configuration_is_under_test():
     assert RECIPES.keys() == SCORED.keys() == SHAPES.keys() == PUBLIC
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_published_figures_have_a_source_that_one_can_open(name):
     tests = parsed(name).data.test.values()
     subsets = [subset for test in tests for subset in test.subsets.values()]
