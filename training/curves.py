@@ -1,5 +1,6 @@
 """What a run shows while it trains: curves, images, its configuration and its hyper-parameters."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +42,8 @@ class Curves:
             for metric in ("psnr", "ssim")
         }
         charts = {
-            score.removeprefix("validation/"): ["Multiline", [score, of_input]] for score, of_input in scores.items()
+            score.removeprefix("validation/"): ["Multiline", [re.escape(score), re.escape(of_input)]]
+            for score, of_input in scores.items()
         }
         # The page of hyper-parameters shows the last point of each of these curves.
         shown = dict.fromkeys(["validation/best_psnr", *scores], 0.0)

@@ -1,6 +1,7 @@
 """train.py as a user runs it."""
 
 import json
+import re
 import shutil
 
 import cv2
@@ -119,7 +120,22 @@ def test_tensorboard_has_the_charts_and_hyper_parameters_of_a_run(trained):
     layout = Layout.FromString(curves.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
     lines = ["validation/SOTS-Indoor/psnr", "validation/SOTS-Indoor/input_psnr"]
-    assert charts["SOTS-Indoor/psnr"] == lines
+    patterns = charts["SOTS-Indoor/psnr"]  # TensorBoard takes them for regular expressions
+    assert [[tag for tag in curves.Tags()["scalars"] if re.match(pattern, tag)] for pattern in patterns] == [
+        [line] for line in lines
+    ]
+
+
+def test_the_name_of_a_set_may_have_signs_of_regular_expressions(reside, tmp_path):
+    name = "a (1+2)*"
+    text = {name: {"folder": "test", "layout": "reside", "protocol": "rgb"}}
+    options = ["--data.test", json.dumps(text), "--train.epochs=1", "--train.warmup_epochs=0"]
+    result = train_tiny(reside, tmp_path, *options)
+    assert result.returncode == 0, result.stderr
+    curves = EventAccumulator(str(tmp_path)).Reload()
+    layout = Layout.FromString(curves.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    pattern, _ = layout.category[0].chart[0].multiline.tag
+    assert [tag for tag in curves.Tags()["scalars"] if re.match(pattern, tag)] == [f"validation/{name}/psnr"]
 
 
 def test_a_run_in_the_process_of_the_tests_is_that_of_its_own_process(trained, tmp_path):
