@@ -32,9 +32,11 @@ from typing import NoReturn
 from jsonargparse import Namespace
 from tqdm import tqdm
 
+from training.folder import check_output, files_of, is_started, record, set_aside_best
+from training.loaders import Loaders, build_loaders
 from training.plan import plan
 from training.profiling import profiled
-from training.run import Loaders, Run, build_loaders, check_output, files_of, is_started, set_aside_best
+from training.run import Run
 from training.sinks import check_sinks
 from training.step import Update
 from training.validation import validate
@@ -99,7 +101,7 @@ def start(args: Namespace, config: Config, group: Group) -> bool:
             set_aside_best(args.output)
         for change in changes:
             print(printable(f"from step {run.progress['step'] + 1} on: {change}"))
-        run.record(changes)
+        record(args.output, config, run.progress["step"], changes)
 
     with run.open_curves():
         finished = train(run, loaders, config, group)

@@ -1,4 +1,4 @@
-"""What a network of the user's own must do to be trained, checked before anything is (docs/networks.md)."""
+"""What a network must do to be trained, checked before anything is (docs/networks.md)."""
 
 import copy
 import sys
@@ -7,9 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import IRNeXt
-from utils.errors import listed, printable
+from models import IRNeXt, build_model
+from utils.config import Config, both_sides
+from utils.errors import InputError, listed, printable
 from utils.padding import accepted_size
+
+
+def build_for_crop(config: Config) -> nn.Module:
+    """Build the network of a configuration and check that it accepts the training crops.
+
+    Raises:
+        InputError: an option of the network is invalid, or the crop has a size that the network does not accept.
+    """
+    try:
+        model = build_model(**config.model.arguments())
+        check_network(model)
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+    multiple, least = model.size_multiple, model.min_size
+    for number, stage in enumerate(config.stages(), start=-1):
+        height, width = both_sides(stage.crop_size)
+        if all(side % multiple == 0 and side >= least for side in (height, width)):
+            continue
+        key = "data.crop_size" if number < 0 else f"train.progressive[{number}].crop_size"
+        raise InputError(
+            f"{key}: {height}x{width} does not suit this network; both sides must be multiples of {multiple} "
+            f"and at least {least}"
+        )
+    return model
 
 
 def check_network(model: nn.Module) -> None:

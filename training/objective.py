@@ -1,14 +1,16 @@
-"""What a run minimises, and how: its loss and its optimizer."""
+"""What a run minimises, and how: its loss, its optimizer and the schedule of the learning rate."""
 
 from dataclasses import asdict
 from functools import partial
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from warmup_scheduler import GradualWarmupScheduler
 
 from evaluation.perceptual import lpips_network
 from losses import MultiScaleLoss
-from utils.config import LossConfig, TrainConfig
+from utils.config import Config, LossConfig, TrainConfig
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -31,6 +33,15 @@ def build_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.Optimiz
     groups = [group for group in groups if group["params"]]
     # Fused: only fused optimizers skip an update on the device (see TrainingStep).
     return OPTIMIZERS[train.optimizer](groups, lr=train.lr, betas=tuple(train.betas), weight_decay=0, fused=True)
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualWarmupScheduler:
+    """Linear warm-up to ``train.lr``, then cosine to ``train.min_lr``; one step per epoch, before its first batch."""
+    train = config.train
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = train.lr
+    cosine = CosineAnnealingLR(optimizer, train.epochs - train.warmup_epochs, train.min_lr)
+    return GradualWarmupScheduler(optimizer, 1, train.warmup_epochs, cosine)
 
 
 def build_loss(loss: LossConfig, device: torch.device) -> MultiScaleLoss:

@@ -1,9 +1,13 @@
 """Data-parallel training over several processes."""
 
+import sys
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.compiling import Network
+from utils.config import Config
 from utils.distributed import Group, separate_group
 
 
@@ -27,6 +31,20 @@ def distributed(model: nn.Module, forward: Network, group: Group) -> Network:
         return forward
     module = model if forward is model else _Forward(model, forward)
     return DistributedDataParallel(module, process_group=separate_group())
+
+
+def warn_of_single_images(config: Config, model: nn.Module, frozen: Sequence[nn.Module], group: Group) -> None:
+    """Warn on stderr if accumulation leaves batch norm one image at a time, whose statistics it cannot learn."""
+    train = config.train
+    has_norm = any(isinstance(module, nn.BatchNorm2d) and module not in frozen for module in model.modules())
+    together = group.size if train.sync_batch_norm else 1
+    if train.accumulate > 1 and has_norm and together * train.batch_size < 2 * group.size * train.accumulate:
+        print(
+            f"warning: train.accumulate: with {train.accumulate}, micro-batches have a single image, so batch norm "
+            f"uses its running statistics and does not update them; a train.batch_size of "
+            f"{2 * group.size * train.accumulate} gives each two",
+            file=sys.stderr,
+        )
 
 
 class _Forward(nn.Module):

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, Subset
 from evaluation.cost import count_gmacs
 from evaluation.scoring import network_method, score_images
 from inference.memory import free_memory, is_out_of_memory, release_cached_memory
-from training.run import Loaders, Run, build_loaders
+from training.loaders import Loaders, build_loaders
+from training.run import Run
 from utils.config import Config, TrainConfig
 from utils.distributed import Group
 from utils.errors import InputError, listed, printable

@@ -1,95 +1,35 @@
-"""A training run: its data, network, optimizer and schedule, its progress, and the files it writes."""
+"""A training run: its network, optimizer and schedule, its progress and its checkpoints."""
 
 import contextlib
-import json
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import DataLoader
-from warmup_scheduler import GradualWarmupScheduler
 
-from data.datasets import evaluation_loader, train_loader, training_sets, warn_of_too_many_workers
-from data.layouts import Pair
 from data.sampler import EpochSampler
-from data.sets import pairs_of_sets, training_pairs, training_shares
-from data.survey import check_pairs, fingerprint, fingerprint_of_sets, still_broken
-from models import build_model, load_weights
+from data.survey import still_broken
+from models import load_weights
 from models.build import in_format
 from models.weights import load_matching
 from training.changes import check_changes, validation_changed
-from training.contract import check_network
+from training.contract import build_for_crop
 from training.curves import Curves
 from training.freezing import freeze
 from training.moving_average import MovingAverage
-from training.objective import build_loss, build_optimizer
-from training.parallel import distributed, synchronised
+from training.objective import build_loss, build_optimizer, build_schedule
+from training.parallel import distributed, synchronised, warn_of_single_images
 from training.resume import resume_training, training_state
 from training.step import TrainingStep, Update
 from training.watch import Meter
-from utils.checkpoint_files import kept_checkpoints, save_checkpoint
+from utils.checkpoint_files import save_checkpoint
 from utils.cli import read_yaml
 from utils.compiling import compiled
-from utils.config import Config, both_sides
+from utils.config import Config
 from utils.distributed import Group
 from utils.errors import InputError, printable
-from utils.files import write_atomically
 from utils.memory_format import memory_format
 from utils.precision import supported
-from utils.versions import git_commit, versions
-
-
-@dataclass(frozen=True)
-class Loaders:
-    """The training batches, in the order of ``sampler``, and the images of each validation set.
-
-    ``fingerprints`` are those of the training pairs ("data") and of all validation pairs ("validation").
-    """
-
-    training: DataLoader
-    sampler: EpochSampler
-    validation: dict[str, DataLoader]
-    fingerprints: dict[str, dict[str, int | str]]
-
-
-def build_loaders(config: Config, group: Group) -> Loaders:
-    """Check all images of the run and build loaders for this process's share of them.
-
-    Raises:
-        InputError: a set or the partner of an image is missing, or an image is broken.
-    """
-    root, workers = config.data.root, config.data.num_workers
-    train_pairs = training_pairs(root, config.data.train)
-    parts = config.data.validation or config.data.test
-    most = config.train.validate_images
-    validation_pairs = {name: spread(pairs, most) for name, pairs in pairs_of_sets(root, parts).items()}
-    found = []
-    if group.is_main:
-        all_validation_pairs = list(chain(*validation_pairs.values()))
-        check_pairs([*chain(*train_pairs), *all_validation_pairs])
-        found = [{"data": fingerprint_of_sets(train_pairs), "validation": fingerprint(all_validation_pairs)}]
-    warn_of_too_many_workers(workers, group)
-    shares = training_shares(config.data.train, train_pairs)
-    later = [(stage.epoch, stage.batch_size) for stage in config.train.progressive]
-    sampler = EpochSampler(shares, config.train.batch_size, config.seed, group.rank, group.size, later)
-    training = train_loader(training_sets(config, train_pairs), sampler, workers)
-    own = {name: pairs[group.rank :: group.size] for name, pairs in validation_pairs.items()}
-    validation = {name: evaluation_loader(pairs, workers, parts[name].degrade) for name, pairs in own.items()}
-    return Loaders(training, sampler, validation, group.gather(found)[0])
-
-
-def spread(pairs: list[Pair], most: int | None) -> list[Pair]:
-    """At most ``most`` of the pairs, evenly spaced; all if it is None."""
-    count = len(pairs) if most is None else min(most, len(pairs))
-    return [pairs[number * len(pairs) // count] for number in range(count)]
 
 
 class Run:
@@ -352,26 +292,6 @@ class Run:
             points |= {f"validation/best_{name}": value for name, value in shown.items()}
             self.curves.scalars(points, progress["step"])
 
-    def record(self, changes: Sequence[str] = ()) -> None:
-        """Write the resolved configuration to config.yaml and append this start of the run to runs.jsonl.
-
-        If there are changes, the previous configuration is kept as config.until_step_N.yaml.
-        """
-        current, starts = self.output / "config.yaml", self.output / "runs.jsonl"
-        if changes and current.exists():
-            write_atomically(self.output / f"config.until_step_{self.progress['step']}.yaml", current.read_bytes())
-        write_atomically(current, self.config.to_yaml())
-        start = {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "step": self.progress["step"],
-            "changes": list(changes),
-            "command": sys.argv,
-            "git_commit": git_commit(),
-            **versions(),
-        }
-        before = starts.read_bytes() if starts.exists() else b""
-        write_atomically(starts, before + f"{json.dumps(start)}\n".encode())
-
     def _description(self) -> dict[str, Any]:
         return {"task": self.config.task, "model_config": self.config.model.arguments()}
 
@@ -383,88 +303,3 @@ class Run:
             "scaler": self.step.scaler,
         }
         return stateful if self.ema is None else stateful | {"ema": self.ema}
-
-
-def build_schedule(optimizer: torch.optim.Optimizer, config: Config) -> GradualWarmupScheduler:
-    """Linear warm-up to ``train.lr``, then cosine to ``train.min_lr``; one step per epoch, before its first batch."""
-    train = config.train
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] = train.lr
-    cosine = CosineAnnealingLR(optimizer, train.epochs - train.warmup_epochs, train.min_lr)
-    return GradualWarmupScheduler(optimizer, 1, train.warmup_epochs, cosine)
-
-
-def warn_of_single_images(config: Config, model: nn.Module, frozen: Sequence[nn.Module], group: Group) -> None:
-    """Warn on stderr if accumulation leaves batch norm one image at a time, whose statistics it cannot learn."""
-    train = config.train
-    has_norm = any(isinstance(module, nn.BatchNorm2d) and module not in frozen for module in model.modules())
-    together = group.size if train.sync_batch_norm else 1
-    if train.accumulate > 1 and has_norm and together * train.batch_size < 2 * group.size * train.accumulate:
-        print(
-            f"warning: train.accumulate: with {train.accumulate}, micro-batches have a single image, so batch norm "
-            f"uses its running statistics and does not update them; a train.batch_size of "
-            f"{2 * group.size * train.accumulate} gives each two",
-            file=sys.stderr,
-        )
-
-
-def is_started(output: Path) -> bool:
-    """Whether ``output`` contains a checkpoint to resume from."""
-    return bool(kept_checkpoints(output / "checkpoints" / "last.pt"))
-
-
-def files_of(output: Path) -> list[Path]:
-    """The files that every run writes to ``output``, besides those with random names."""
-    return [output / name for name in ("config.yaml", "runs.jsonl", "checkpoints/last.pt", "checkpoints/best.pt")]
-
-
-def check_output(output: Path, resume: bool) -> None:
-    """Refuse to replace what an earlier run has left in ``output``.
-
-    Raises:
-        InputError: without ``resume``, ``output`` contains a checkpoint.
-    """
-    checkpoints = output / "checkpoints"
-    if is_started(output) and not resume:
-        raise InputError(
-            f"{output}: already contains a run; pass --resume auto to continue it, or choose another --output"
-        )
-    if (checkpoints / "best.pt").exists() and not resume:
-        raise InputError(
-            f"{checkpoints / 'best.pt'}: already exists, without a last.pt to continue from; choose another --output "
-            f"(--init-from {checkpoints / 'best.pt'} starts from these weights), or pass --resume auto to start a run "
-            "here, which renames it"
-        )
-
-
-def set_aside_best(output: Path) -> None:
-    """Rename the best.pt of an earlier run whose last.pt is gone, so that a new run does not replace it."""
-    best = output / "checkpoints" / "best.pt"
-    if best.exists():
-        kept = best.with_name(f"best.before_{datetime.now(UTC):%Y%m%d_%H%M%S}.pt")
-        os.replace(best, kept)
-        print(f"note: {printable(f'{best}: of an earlier run; kept as {kept.name}')}", file=sys.stderr)
-
-
-def build_for_crop(config: Config) -> nn.Module:
-    """Build the network of a configuration and check that it accepts the training crops.
-
-    Raises:
-        InputError: an option of the network is invalid, or the crop has a size that the network does not accept.
-    """
-    try:
-        model = build_model(**config.model.arguments())
-        check_network(model)
-    except ValueError as error:
-        raise InputError(f"model: {error}") from None
-    multiple, least = model.size_multiple, model.min_size
-    for number, stage in enumerate(config.stages(), start=-1):
-        height, width = both_sides(stage.crop_size)
-        if all(side % multiple == 0 and side >= least for side in (height, width)):
-            continue
-        key = "data.crop_size" if number < 0 else f"train.progressive[{number}].crop_size"
-        raise InputError(
-            f"{key}: {height}x{width} does not suit this network; both sides must be multiples of {multiple} "
-            f"and at least {least}"
-        )
-    return model

@@ -35,6 +35,7 @@ from models.weights import save_weights
 # Where each module that writes files meets a full disk: in a test of this module, or in another file.
 WRITERS = {
     "training/run.py": "test_training_loses_nothing",
+    "training/folder.py": "test_training_loses_nothing",
     "training/profiling.py": "tests/utils/test_files.py",
     "training/event_files.py": "test_training_loses_nothing",
     "training/sinks/__init__.py": "tests/training/test_sinks.py",

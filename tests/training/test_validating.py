@@ -11,7 +11,7 @@ from conftest import assert_refused, assert_same_run, kill_when, tiny_training, 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.layouts import Pair
-from training.run import spread
+from training.loaders import spread
 
 OFTEN = ["--train.validate_every_steps=2", "--train.validate_start=true", "--train.validate_every=3"]
 SET = "validation/SOTS-Indoor/psnr"
