@@ -8,8 +8,17 @@ from conftest import ITS, TINY, assert_refused, command_of, run_process
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind processes to cores")
-@pytest.mark.parametrize("script", ["train.py", "test.py"])
-@pytest.mark.parametrize("processes, workers, warned", [(3, 8, True), (2, 8, False), (3, 0, False)])
+@pytest.mark.parametrize(
+    "script, processes, workers, warned",
+    [
+        ("train.py", 3, 8, True),
+        ("test.py", 3, 8, True),
+        ("test.py", 2, 8, False),
+        pytest.param("train.py", 2, 8, False, marks=pytest.mark.slow),
+        pytest.param("train.py", 3, 0, False, marks=pytest.mark.slow),
+        pytest.param("test.py", 3, 0, False, marks=pytest.mark.slow),
+    ],
+)
 def test_more_than_two_workers_per_core_are_warned_of_once(
     script, processes, workers, warned, reside, small_weights, tmp_path
 ):

@@ -29,14 +29,18 @@ def score(released_file, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("metric", ["--lpips", "--dists"])
+@pytest.mark.parametrize("metric", ["--lpips", pytest.param("--dists", marks=pytest.mark.extra)])
 def test_without_the_package(score, tmp_path, metric):
     (tmp_path / "torchmetrics.py").write_text("raise ImportError('not installed')")
     assert_refused(score(metric, PYTHONPATH=str(tmp_path)), metric, "pip install torchmetrics")
 
 
 @pytest.mark.parametrize(
-    ("metric", "file"), [("--lpips", "alexnet-owt-7be5be79.pth"), ("--dists", "vgg16-397923af.pth")]
+    ("metric", "file"),
+    [
+        ("--lpips", "alexnet-owt-7be5be79.pth"),
+        pytest.param("--dists", "vgg16-397923af.pth", marks=pytest.mark.extra),
+    ],
 )
 def test_without_the_weights(score, tmp_path, metric, file):
     assert_refused(score(metric, TORCH_HOME=str(tmp_path)), metric, file, str(tmp_path / "hub" / "checkpoints"))
