@@ -78,7 +78,9 @@ def seconds_of(command: list) -> tuple[float, float]:
     """CPU time and elapsed time of a Python process, in seconds."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, check=True, capture_output=True)
+    # No pipe: the loader's workers would keep it open for seconds after the process has ended.
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, check=True, **output)
     after, end = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, end - begin
 

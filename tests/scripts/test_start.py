@@ -72,8 +72,7 @@ def test_a_script_starts_without_what_it_may_not_need(script):
     assert result.returncode == 0, result.stderr
     modules = {name.split(".")[0] for name in result.stdout.split()}
     assert {"torch", "cv2"} <= modules
-    needed = {"scipy"} if script == "restore.py" else set()  # scipy.special for --score, which is quick to import
-    assert UNUSED & modules <= needed
+    assert UNUSED & modules == set()
 
 
 # In place of its first step, train.py prints what it has imported, and ends.
