@@ -5,7 +5,7 @@
     python -m benchmarks.memory --side 256 --batch 2      # training step
 
 The memory constants of inference/whole.py were measured with the first two. Restoring is measured
-by the peak resident memory of the process, a training step by the peak of live tensors (benchmarks.live).
+by the peak resident memory of the process, a training step by the peak of live tensors (utils.live_bytes).
 """
 
 from utils.signals import end_on_signals
@@ -18,13 +18,13 @@ import time
 
 import torch
 
-from benchmarks.live import LiveBytes
 from inference.tiled import TiledForward
 from losses import MultiScaleLoss
 from models import build_model
 from training.step import TrainingStep
 from utils.cli import ScriptParser, number_type
 from utils.errors import run_script
+from utils.live_bytes import LiveBytes
 
 
 def peak_rss() -> int:

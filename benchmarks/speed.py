@@ -7,7 +7,7 @@
 Rows of a table are timed in an interleaved fashion, so that changes in clock speed or load affect them equally;
 figures are medians. The limit is the time in which the machine would perform the network's floating-point operations
 at the throughput of a large matrix product of the same precision, timed in the same rounds. Memory is the peak of live
-tensors excluding weights, measured by the allocator on CUDA and by benchmarks.live on the CPU.
+tensors excluding weights, measured by the allocator on CUDA and by utils.live_bytes on the CPU.
 """
 
 from utils.signals import end_on_signals
@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.live import LiveBytes
 from benchmarks.textbook import TextbookIRNeXt
 from evaluation.scoring import Stopwatch
 from evaluation.tables import as_markdown
@@ -37,6 +36,7 @@ from utils.cli import ScriptParser, number_type
 from utils.compiling import compiled
 from utils.errors import run_script
 from utils.files import write_atomically
+from utils.live_bytes import LiveBytes
 from utils.memory_format import memory_format
 from utils.precision import Precision, autocast
 

@@ -11,11 +11,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from inference.memory import free_memory, is_out_of_memory, release_cached_memory
 from models.build import full_size
+from utils.live_bytes import LiveBytes
 from utils.padding import accepted_size
 
 OVERLAP = 64  # pixels, at most a quarter of the tile
@@ -90,48 +89,15 @@ def peak_memory(model: nn.Module, shape: tuple[int, ...]) -> int:
         try:
             tensors = dict([*model.named_parameters(), *model.named_buffers()])
             weights = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-            with torch.no_grad(), Allocations() as allocations:
+            with torch.no_grad(), LiveBytes() as live:
                 torch.func.functional_call(model, weights, torch.empty(shape, device="meta"))
-            known[shape] = allocations.most
+            known[shape] = live.peak
         except Exception:  # whatever a network does with values
             sides = accepted_size(model, 128, 128)
-            with torch.no_grad(), Allocations() as allocations:
+            with torch.no_grad(), LiveBytes() as live:
                 model(torch.zeros(1, 3, *sides, device=next(model.parameters()).device))
-            known[shape] = allocations.most * shape[0] * shape[-2] * shape[-1] // (sides[0] * sides[1])
+            known[shape] = live.peak * shape[0] * shape[-2] * shape[-1] // (sides[0] * sides[1])
     return known[shape]
-
-
-class Allocations(TorchDispatchMode):
-    """Counts the bytes of the tensors that are computed within the block.
-
-    Attributes:
-        now: those of the tensors that exist.
-        most: the largest value of ``now``.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.storages: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        if storage in self.storages:
-            return
-        size = storage.nbytes()
-        self.storages.add(storage)
-        weakref.finalize(storage, self._remove, size)
-        self.now += size
-        self.most = max(self.most, self.now)
-
-    def _remove(self, size: int) -> None:
-        self.now -= size
 
 
 def _ramp(length: int, overlap: int) -> Tensor:

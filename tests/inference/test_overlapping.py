@@ -10,9 +10,10 @@ from skimage.data import astronaut
 from torch import nn
 
 from inference import overlapping, whole
-from inference.overlapping import Allocations, peak_memory, restore_overlapping
+from inference.overlapping import peak_memory, restore_overlapping
 from models import build_model
 from models.build import MODELS
+from utils.live_bytes import LiveBytes
 from utils.padding import accepted_size
 
 PHOTO = torch.from_numpy(astronaut()[:200, :264].copy()).permute(2, 0, 1)[None] / 255
@@ -107,10 +108,10 @@ def test_the_memory_of_a_network_is_computed_as_it_was_measured():
     model = build_model(num_blocks=2, channels=16).eval()
     per_pixel = peak_memory(model, (1, 3, 256, 512)) / (256 * 512 * 16)
     assert per_pixel == pytest.approx(whole.WHOLE_BYTES, rel=0.1)  # measured by benchmarks.memory
-    with torch.no_grad(), Allocations() as allocations:
+    with torch.no_grad(), LiveBytes() as live:
         model(torch.zeros(1, 3, 256, 512))
-    assert allocations.most == peak_memory(model, (1, 3, 256, 512))
-    assert allocations.now == 0
+    assert live.peak == peak_memory(model, (1, 3, 256, 512))
+    assert live.now == 0
 
 
 def test_the_memory_of_a_network_that_looks_at_values_grows_with_the_image(monkeypatch):

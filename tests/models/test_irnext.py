@@ -13,11 +13,11 @@ from conftest import (
 )
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.live import LiveBytes
 from benchmarks.speed import with_random_attention
 from benchmarks.textbook import TextbookIRNeXt
 from losses import MultiScaleLoss
 from models import IRNeXt, build_model, load_model, load_weights
+from utils.live_bytes import LiveBytes
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
