@@ -44,7 +44,7 @@ def train_two_steps(mean_window, precision, processes, folder):
             meter.add(run.step(batch, 0.5), batch)
         assert waits.operations == []
         on_gpu = [*run.model.state_dict().values(), *run.evaluated.state_dict().values()]
-        on_gpu += meter.sums.on_device.values()
+        on_gpu.append(meter.sums.on_device)
         assert {tensor.device for tensor in on_gpu} == {GPU}
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -82,7 +84,7 @@ class TrainingStep:
             with contextlib.nullcontext() if number == micro_batches else self._no_exchange():
                 losses.append(self._accumulate(input, target, weight * (len(input) / count)))
         terms = [loss.computed() for loss in losses]
-        return self._update(LossTerms(**{name: sum(term[name] for term in terms) for name in terms[0]}))
+        return self._update(LossTerms(**{name: reduce(add, (term[name] for term in terms)) for name in terms[0]}))
 
     def _no_exchange(self) -> contextlib.AbstractContextManager:
         """Processes exchange the sum of their gradients once, in the backward pass of the last micro-batch."""

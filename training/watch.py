@@ -48,16 +48,19 @@ class Sums:
 
     def __init__(self, loader: TimedLoader, before: Mapping[str, float] | None = None) -> None:
         self.before = before or {}
-        self.on_device: dict[str, Tensor] = {}  # sums over the finite updates, by name
+        self.names: list[str] = []
+        self.on_device: Tensor | None = None  # sums over the finite updates, one for each of ``names``
         self.count, self.images = (int(self.before.get(name, 0)) for name in ("count", "images"))
         self.loader = loader
         self.start = time.perf_counter() - self.before.get("seconds", 0.0)
         self.waited_before = loader.seconds - self.before.get("waiting", 0.0)
 
-    def add(self, figures: Mapping[str, Tensor], images: int) -> None:
-        """Add an update's figures, 0 if it was skipped, and the number of its images."""
-        for name, value in figures.items():
-            self.on_device[name] = self.on_device.get(name, self.before.get(name, 0.0)) + value
+    def add(self, names: list[str], figures: Tensor, images: int) -> None:
+        """Add an update's figures by name, 0 if it was skipped, and the number of its images."""
+        if self.on_device is None:
+            before = torch.tensor([self.before.get(name, 0.0) for name in names])
+            self.names, self.on_device = names, before.to(figures.device, non_blocking=True)
+        self.on_device = self.on_device + figures
         self.images += images
         self.count += 1
 
@@ -66,7 +69,7 @@ class Sums:
 
         All processes must call this. ``waiting_for_data`` is a fraction of the time.
         """
-        sums = dict(zip(self.on_device, group.mean(torch.stack([*self.on_device.values()])).tolist(), strict=True))
+        sums = dict(zip(self.names, group.mean(self.on_device.clone()).tolist(), strict=True))
         finite = sums.pop("finite")
         seconds = time.perf_counter() - self.start
         means = {name: value / finite for name, value in sums.items()} if finite else {}
@@ -78,9 +81,9 @@ class Sums:
 
     def state(self) -> dict[str, float]:
         """What continues these sums after resuming; of several processes, the main one's share stands for all."""
-        if not self.on_device:
+        if self.on_device is None:
             return dict(self.before)
-        sums = {name: value.item() for name, value in self.on_device.items()}
+        sums = dict(zip(self.names, self.on_device.tolist(), strict=True))
         times = {"seconds": time.perf_counter() - self.start, "waiting": self.loader.seconds - self.waited_before}
         return sums | times | {"count": self.count, "images": self.images}
 
@@ -113,12 +116,12 @@ class Meter:
             Why the run must end: too many skipped updates in a row, reported ``LAG`` updates late. None if it can
             continue.
         """
-        figures = {f"loss/{term}": value for term, value in update.loss.computed().items()}
-        figures["grad_norm"] = update.grad_norm
-        figures = {name: torch.where(update.finite, value, 0) for name, value in figures.items()}
-        figures["finite"] = update.finite.float()
+        terms = update.loss.computed()
+        names = [*(f"loss/{term}" for term in terms), "grad_norm", "finite"]
+        values = [*terms.values(), update.grad_norm, update.finite.float()]
+        figures = torch.where(update.finite, torch.stack(values), 0)
         for sums in (self.sums, self.epoch):
-            sums.add(figures, len(batch["name"]))
+            sums.add(names, figures, len(batch["name"]))
         self.in_a_row = torch.where(update.finite, 0, self.in_a_row + 1)
         self.names.append(batch["name"])
         # Copy now and read later, when the device has long computed it.
@@ -135,7 +138,7 @@ class Meter:
         while self.counts:
             if problem := self._too_many(*self.counts.popleft()):
                 return problem
-        all_skipped = bool(self.epoch.on_device) and self.epoch.on_device["finite"].item() == 0
+        all_skipped = self.epoch.on_device is not None and self.epoch.state()["finite"] == 0
         self.epoch = Sums(self.loader)
         return f"no step of the epoch had a finite loss and gradient; {self._advice()}" if all_skipped else None
 
