@@ -15,8 +15,7 @@ if __name__ == "__main__":
     from utils.cli import ScriptParser
     from utils.errors import or_exit
 
-    about, examples, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m data.check", description=f"{about} {details}", examples=examples)
+    parser = ScriptParser(prog="python -m data.check", doc=__doc__)
     parser.add_config()
     parser.add_argument("--decode", action="store_true", help="decode every image, using all cores")
     args = or_exit(parser.parse)

@@ -17,8 +17,7 @@ if __name__ == "__main__":
     from utils.cli import ScriptParser, number_type
     from utils.errors import or_exit
 
-    about, examples, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m data.preview", description=f"{about} {details}", examples=examples)
+    parser = ScriptParser(prog="python -m data.preview", doc=__doc__)
     parser.add_config()
     parser.add_argument("--output", type=Path, required=True, help="image file for the sheet, such as sheet.png")
     parser.add_argument("--epoch", type=number_type(int, 1, 10**6), default=1, help="epoch of the first sample")

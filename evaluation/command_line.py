@@ -21,9 +21,8 @@ def parse_args(doc: str) -> Namespace:
     Raises:
         InputError: see ``ScriptParser.parse``.
     """
-    about, examples, details = doc.split("\n\n")
     usage = "python test.py {--config FILE | --input DIR --target DIR} {--weights FILE | --restored DIR} --output DIR"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}", examples=examples)
+    parser = ScriptParser(usage=usage, doc=doc)
     folders_only = any(argument.split("=")[0] in ("--input", "--target") for argument in sys.argv)
     restored = any(argument.split("=")[0] == "--restored" for argument in sys.argv)
     if not folders_only:

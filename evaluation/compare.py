@@ -19,11 +19,8 @@ if __name__ == "__main__":
     from utils.cli import ScriptParser
     from utils.errors import or_exit
 
-    about, examples, details = __doc__.split("\n\n")
     usage = "python -m evaluation.compare A B [C ...] --output DIR"
-    parser = ScriptParser(
-        prog="python -m evaluation.compare", usage=usage, description=f"{about} {details}", examples=examples
-    )
+    parser = ScriptParser(prog="python -m evaluation.compare", usage=usage, doc=__doc__)
     parser.add_argument("folders", type=Path, nargs="+", help="folders written by test.py; the first is the reference")
     parser.add_argument("--output", type=Path, required=True, help="folder for the comparison")
     parser.add_argument("--seeds", type=Path, nargs="+", help="further runs of the reference with other seeds")

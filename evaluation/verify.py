@@ -19,13 +19,10 @@ if __name__ == "__main__":
     from utils.cli import ScriptParser
     from utils.errors import or_exit
 
-    about, examples, details = __doc__.split("\n\n")
     usage = "python -m evaluation.verify METRICS.JSON [-- OPTIONS OF TEST.PY]"
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     sys.argv, added = sys.argv[:end], sys.argv[end + 1 :]
-    parser = ScriptParser(
-        prog="python -m evaluation.verify", usage=usage, description=f"{about} {details}", examples=examples
-    )
+    parser = ScriptParser(prog="python -m evaluation.verify", usage=usage, doc=__doc__)
     parser.add_argument("report", type=Path, help="metrics.json of test.py")
     path = or_exit(parser.parse).report
 

@@ -18,9 +18,8 @@ def parse_args(doc: str) -> Namespace:
     Raises:
         InputError: see ``ScriptParser.parse``.
     """
-    about, examples, details = doc.split("\n\n")
     usage = "python restore.py {--task NAME | --weights FILE} --input FILE|DIR|PATTERN ... --output DIR [options]"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}", examples=examples)
+    parser = ScriptParser(usage=usage, doc=doc)
     parser.add_argument("--task", type=str, help=f"restore with the weights of this project for {', '.join(TASKS)}")
     parser.add_argument(
         "--weights",

@@ -20,8 +20,7 @@ if __name__ == "__main__":
     from utils.cli import ScriptParser
     from utils.errors import or_exit
 
-    about, examples, details = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m inference.export", description=f"{about} {details}", examples=examples)
+    parser = ScriptParser(prog="python -m inference.export", doc=__doc__)
     parser.add_argument(
         "--weights",
         type=Path,

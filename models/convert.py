@@ -17,8 +17,7 @@ if __name__ == "__main__":
     from utils.cli import ScriptParser
     from utils.errors import or_exit
 
-    about, examples, _ = __doc__.split("\n\n")
-    parser = ScriptParser(prog="python -m models.convert", description=about, examples=examples)
+    parser = ScriptParser(prog="python -m models.convert", description=__doc__.splitlines()[0], doc=__doc__)
     parser.add_argument("input", type=Path, help="weights file: .pt, .pth, .pkl or .safetensors")
     parser.add_argument("output", type=Path, help="file to write; its suffix selects the format")
     parser.add_argument("--half", action="store_true", help="store the parameters as float16, in half the space")

@@ -15,9 +15,8 @@ def parse_args(doc: str) -> Namespace:
     Raises:
         InputError: see ``ScriptParser.parse``.
     """
-    about, examples, details, _ = doc.split("\n\n")
     usage = "python train.py --config FILE --output DIR [--section.key VALUE ...]"
-    parser = ScriptParser(usage=usage, description=f"{about} {details}", examples=examples)
+    parser = ScriptParser(usage=usage, doc=doc)
     parser.add_config()
     parser.add_argument("--output", type=Path, required=True, help="folder of the run, created if missing")
     parser.add_argument(

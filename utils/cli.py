@@ -34,12 +34,16 @@ class ScriptParser(ArgumentParser):
     """An ArgumentParser that raises InputError for a wrong file, key or value.
 
     Args:
-        examples: commands for whoever starts the script without any argument, one per line, indented.
+        doc: docstring of the script: what it does, commands, and details. The first and third paragraph are the
+            description, and the commands are for whoever starts the script without any argument.
     """
 
-    def __init__(self, *args, examples: str = "", **options) -> None:
+    def __init__(self, *args, doc: str | None = None, **options) -> None:
+        self.examples = ""
+        if doc is not None:
+            about, self.examples, details, *_ = doc.split("\n\n")
+            options = {"description": f"{about} {details}", **options}
         super().__init__(*args, **{"exit_on_error": False, "allow_abbrev": False, **options})
-        self.examples = examples
         self.files: list[str] = []
         self.paths: set[str] = set()  # options whose values become paths
         self.existing: dict[str, Collection[str]] = {}  # those whose paths must exist, and names that are no paths
