@@ -38,7 +38,7 @@ class Curves:
     def __init__(self, output: Path, config: Config, step: int, validated: bool) -> None:
         scores = {
             f"validation/{name}/{metric}": f"validation/{name}/input_{metric}"
-            for name in config.data.validation or config.data.test
+            for name in config.data.validated
             for metric in ("psnr", "ssim")
         }
         charts = {

@@ -35,7 +35,7 @@ def build_loaders(config: Config, group: Group) -> Loaders:
     """
     root, workers = config.data.root, config.data.num_workers
     train_pairs = training_pairs(root, config.data.train)
-    parts = config.data.validation or config.data.test
+    parts = config.data.validated
     most = config.train.validate_images
     validation_pairs = {name: spread(pairs, most) for name, pairs in pairs_of_sets(root, parts).items()}
     found = []

@@ -64,11 +64,8 @@ def plan(config: Config, output: Path, group: Group, init_from: Path | None = No
         len(loader.dataset) * measure_image(run, name, loader) for name, loader in loaders.validation.items()
     )
     last, best, saving = measure_checkpoints(run)
-    size, steps, times = (
-        -(-train.batch_size // train.accumulate),
-        run.total_steps(),
-        validations(train, run.total_steps()),
-    )
+    size, steps = -(-train.batch_size // train.accumulate), run.total_steps()
+    times = validations(train, steps)
     hours = [steps * seconds / 3600, times * validation / 3600, (train.epochs + times) * saving / 3600]
     images = sum(len(loader.dataset) for loader in loaders.validation.values())
     rows = {
@@ -175,7 +172,7 @@ def first_batch(loaders: Loaders) -> dict[str, Tensor]:
 
 def measure_image(run: Run, name: str, loader: DataLoader) -> float:
     """Seconds to read, restore and score the first image of a validation set, the second time."""
-    parts = run.config.data.validation or run.config.data.test
+    parts = run.config.data.validated
     run.evaluated.eval()
     torch.backends.cudnn.benchmark = False
     for _ in range(2):

@@ -46,7 +46,7 @@ def validate(run: Run, loaders: Mapping[str, DataLoader], stop: StopSignal) -> d
     run.evaluated.eval()
     torch.backends.cudnn.benchmark = False  # would search anew for each size of image
     group, step, known = run.group, run.progress["step"], run.progress["shown"]
-    parts = run.config.data.validation or run.config.data.test
+    parts = run.config.data.validated
     method = network_method(run.evaluated)
     of_sets = []
     for name, loader in loaders.items():

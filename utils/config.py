@@ -188,9 +188,9 @@ class DataConfig:
     """Number of training images that may turn out to be broken and are replaced by others; one more ends the run."""
 
     @property
-    def crop(self) -> tuple[int, int]:
-        """(height, width) of the training crop."""
-        return both_sides(self.crop_size)
+    def validated(self) -> dict[str, TestSetConfig]:
+        """The sets scored during training."""
+        return self.validation or self.test
 
 
 @dataclass(kw_only=True)

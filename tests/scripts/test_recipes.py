@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.sampler import EpochSampler
 from training.run import Run
 from utils.cli import ScriptParser, config_of
-from utils.config import Config
+from utils.config import Config, both_sides
 from utils.distributed import Group
 
 PUBLIC = {path.stem for path in (ROOT / "configs").glob("*.yaml") if not path.stem.startswith(("demo", "benchmark"))}
@@ -119,7 +119,9 @@ def test_a_run_follows_the_released_recipe(name, tmp_path):
     assert run.model.mean_window == (120 / 256 if blocks == 14 else None)
     real_haze = "_haze" in name and "haze4k" not in name
     all_in_one, small = name.startswith("all_in_one"), name.endswith("_progressive")
-    assert config.data.crop == ((800, 1184) if real_haze else (128, 128) if all_in_one or small else (256, 256))
+    assert both_sides(config.data.crop_size) == (
+        (800, 1184) if real_haze else (128, 128) if all_in_one or small else (256, 256)
+    )
     assert config.task == ("all_in_one" if all_in_one else name.split("_")[0])
 
 

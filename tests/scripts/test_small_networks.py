@@ -36,7 +36,7 @@ def test_small_networks_are_small_and_train_on_degraded_photographs(name):
     config = config_of(parser.instantiate(parser.parse_args(arguments)))
     assert config.task == name
     assert config.data.train.degrade is not None
-    sets = config.data.validation or config.data.test
+    sets = config.data.validated
     assert sets["held-out"].degrade == config.data.train.degrade
     assert (
         len(
