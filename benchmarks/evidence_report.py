@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from evaluation.plots import as_png
+from evaluation.plots import as_png, new_figure
 from evaluation.tables import as_markdown
 
 CLOSE = 0.05  # dB; a larger difference from a published figure needs a reason
@@ -122,7 +121,7 @@ def cost_figure(results: Mapping) -> bytes:
     """Gain in PSNR against seconds and memory per megapixel, for the first part of each set, as PNG."""
     first_parts = {row["set"]: row["part"] for row in reversed(results["rows"])}
     rows = [row for row in results["rows"] if row["method"] != "input" and first_parts[row["set"]] == row["part"]]
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = new_figure(10, 5)
     panels = figure.subplots(1, 2, sharey=True)
     colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(row["set"] for row in rows))}
     for row in rows:

@@ -72,11 +72,9 @@ def main() -> None:
         shown[task] = examples[len(examples) // 2]
         gains = ", ".join(f"{example.name} {example.gain:+.2f}" for example in examples)
         print(f"{task}: {gains} dB; {shown[task].name} is shown")
-    before_and_after = [
-        list(cells) for cells in zip(*(captioned(task, shown[task])[:2] for task in FIRST), strict=True)
-    ]
-    write_jpeg(args.output / "restored.jpg", before_and_after)
-    write_jpeg(args.output / "tasks.jpg", [captioned(task, example) for task, example in shown.items()])
+    rows = {task: captioned(task, example) for task, example in shown.items()}
+    write_jpeg(args.output / "restored.jpg", [[rows[task][column] for task in FIRST] for column in (0, 1)])
+    write_jpeg(args.output / "tasks.jpg", list(rows.values()))
 
 
 @torch.inference_mode()
@@ -84,10 +82,8 @@ def examples_of(task: str) -> list[Example]:
     """Five photographs, degraded and restored for a task."""
     network, degradation = load_model(shipped_weights(task)), DEGRADATIONS[DEGRADED_BY[task][0]]
     known = {name: (image, depth) for split in SPLITS for name, image, depth in photographs(split)}
-    examples = []
-    for number, name in enumerate(
-        tqdm([WITH_DEPTH] * 5 if task in OF_DEPTH else COLOURED, task, leave=False, disable=None)
-    ):
+    names, examples = [WITH_DEPTH] * 5 if task in OF_DEPTH else COLOURED, []
+    for number, name in enumerate(tqdm(names, task, leave=False, disable=None)):
         image, depth = known[name]
         clean = image / np.float32(255)
         degraded = degradation(clean, np.random.default_rng(number), depth)

@@ -15,10 +15,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from evaluation.plots import as_png
+from evaluation.plots import as_png, new_figure, plain
 from utils.cli import ScriptParser
 from utils.errors import InputError, run_script
 from utils.files import write_atomically
@@ -73,11 +72,11 @@ def records_of(run: Path) -> list[dict]:
 
 def figure_of(curves: Mapping[str, Mapping[str, Curve]]) -> bytes:
     """A PNG file with a column per run: the loss above the validation PSNR, both over the steps."""
-    figure = Figure(figsize=(2 + 2.2 * len(curves), 4.2), layout="constrained")
+    figure = new_figure(2 + 2.2 * len(curves), 4.2)
     axes = figure.subplots(2, len(curves), squeeze=False, sharex="col")
     for (name, of_run), (above, below) in zip(curves.items(), axes.T, strict=True):
         above.plot(*zip(*of_run[LOSS], strict=True), linewidth=0.8)
-        above.set(title=name.replace("$", r"\$"), yscale="log")
+        above.set(title=plain(name), yscale="log")
         inputs = [points for tag, points in of_run.items() if tag.startswith(INPUT[0]) and tag.endswith(INPUT[1])]
         if inputs:
             mean = sum(points[-1][1] for points in inputs) / len(inputs)

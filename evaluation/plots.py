@@ -23,7 +23,7 @@ def scatter_plot(first: Sequence[float], second: Sequence[float], *, labels: tup
     limits = min(*first, *second), max(*first, *second)
     axes.plot(limits, limits, color="0.7", linewidth=1)
     axes.scatter(first, second, s=12, alpha=0.6, linewidths=0)
-    axes.set(xlabel=_plain(labels[0]), ylabel=_plain(labels[1]), title=_plain(title), aspect="equal")
+    axes.set(xlabel=plain(labels[0]), ylabel=plain(labels[1]), title=plain(title), aspect="equal")
     return as_png(figure)
 
 
@@ -40,7 +40,7 @@ def gain_histograms(gains: Mapping[str, Sequence[float]]) -> bytes:
         axes.axvline(0, color="black", linewidth=1)
         axes.axvline(mean(values), color="black", linewidth=1, linestyle="--")
         worse = sum(value < 0 for value in values)
-        axes.set_title(f"{_plain(name)}: mean {mean(values):+.2f} dB, {worse} of {len(values)} worse", fontsize=9)
+        axes.set_title(f"{plain(name)}: mean {mean(values):+.2f} dB, {worse} of {len(values)} worse", fontsize=9)
         axes.set(xlabel="gain over the input, dB", ylabel="images")
         axes.yaxis.get_major_locator().set_params(integer=True)
     return as_png(figure)
@@ -69,6 +69,6 @@ def as_png(figure: "Figure") -> bytes:
     return file.getvalue()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Names of files and sets, in which Matplotlib must not find mathematics."""
     return text.replace("$", r"\$")
