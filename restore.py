@@ -8,7 +8,7 @@
 any number of files, folders (searched recursively) and glob patterns. Each result is written to OUTPUT under the same
 name and subfolder: images in the same format and bit depth, videos as H.264. Existing results are skipped, and a video
 continues where it was stopped, so a job that was stopped continues when started again; if results were made with other
-weights or options, as OUTPUT/.irnext.json records, nothing is done and the exit status is 2. Images may have any size.
+weights or options, as OUTPUT/.irnext.jsonl records, nothing is done and the exit status is 2. Images may have any size.
 Files that cannot be read are reported on stderr and skipped; the exit status is then 2.
 """
 

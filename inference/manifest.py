@@ -1,6 +1,7 @@
 """Record which weights and options made each result in an output folder: results made otherwise are not reused.
 
-Scores of results (restore.py --score) are kept in the same file, as long as the results are.
+Scores of results (restore.py --score) are kept in the same file, as long as the results are. The file is a journal: a
+line of JSON for each thing that became known, so that a result takes as long to record among 100,000 as among ten.
 """
 
 import json
@@ -17,7 +18,9 @@ from utils.errors import InputError, listed
 from utils.files import sha256_of, write_atomically
 from utils.text_files import read_text
 
-NAME = ".irnext.json"
+NAME = ".irnext.jsonl"
+HEADER = {"written by": "restore.py", "version": 1}
+OLD_NAME = ".irnext.json"  # one object, of which every result wrote all; the first result after it writes a journal
 MAX_BYTES = 10**9  # of millions of results
 
 Settings = Mapping[str, Any]
@@ -35,9 +38,11 @@ def settings_of(weights: Path, precision: Precision, self_ensemble: bool) -> Set
 
 
 class Manifest:
-    """The file ``.irnext.json`` in an output folder: the settings of each result, by its path in the folder.
+    """The file ``.irnext.jsonl`` in an output folder: the settings of each result, by its path in the folder.
 
-    It is read once: the folder is locked, so that no other job writes it.
+    It is read once: the folder is locked, so that no other job writes it. The first thing to record writes it anew,
+    without what is outdated; the others are appended. If a job is killed meanwhile, its last line may be incomplete,
+    and is not read.
 
     Args:
         output: the folder; it need not exist yet.
@@ -56,6 +61,7 @@ class Manifest:
         self.output, self.settings, self.crf = Path(os.path.abspath(output)), dict(settings), crf
         self.path = self.output / NAME
         self.known, self.scores = self._read()
+        self.appends = False
 
     def settings_of(self, result: Path) -> Settings:
         """The settings with which this job makes a result."""
@@ -102,8 +108,7 @@ class Manifest:
         key, settings = self._key(result), self.settings_of(result)
         different = _differences(self.known.get(key, settings), settings)
         if different or key in self.scores:
-            known = {name: known for name, known in self.known.items() if name != key or not different}
-            self._write(known, {name: scores for name, scores in self.scores.items() if name != key})
+            self._add({"result": key, "scores": None} | ({"settings": None} if different else {}))
 
     def record(self, result: Path) -> None:
         """Call when a result has been written.
@@ -113,7 +118,7 @@ class Manifest:
         """
         key, settings = self._key(result), self.settings_of(result)
         if self.known.get(key) != settings:
-            self._write(self.known | {key: settings}, self.scores)
+            self._add({"result": key, "settings": settings})
 
     def scores_of(self, result: Path) -> Scores | None:
         """The scores of a result, if they are known."""
@@ -125,30 +130,73 @@ class Manifest:
         Raises:
             OSError: the manifest cannot be written.
         """
-        self._write(self.known, self.scores | {self._key(result): scores})
+        self._add({"result": self._key(result), "scores": scores})
 
     def _key(self, result: Path) -> str:
         return result.relative_to(self.output).as_posix()
 
     def _read(self) -> tuple[dict[str, Settings], dict[str, Scores]]:
+        path = self.path if self.path.exists() else self.output / OLD_NAME
         try:
-            content = json.loads(read_text(self.path, limit=MAX_BYTES))
-            known = {name: dict(content["settings"][index]) for name, index in content["results"].items()}
-            scores = {name: _checked(of_result) for name, of_result in content.get("scores", {}).items()}
-            return known, scores
+            text = read_text(path, limit=MAX_BYTES)
+            return _of_journal(text) if path == self.path else _of_object(text)
         except FileNotFoundError:
             return {}, {}
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise InputError(f"{self.path}: damaged, or not written by restore.py; remove it") from None
+            raise InputError(f"{path}: damaged, or not written by restore.py; remove it") from None
 
-    def _write(self, known: dict[str, Settings], scores: dict[str, Scores]) -> None:
-        different = {json.dumps(settings, sort_keys=True): settings for settings in known.values()}
-        indices = {text: index for index, text in enumerate(different)}
-        results = {name: indices[json.dumps(settings, sort_keys=True)] for name, settings in known.items()}
-        content = {"settings": list(different.values()), "results": results}
-        content |= {"scores": scores} if scores else {}
-        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
-        self.known, self.scores = known, scores
+    def _add(self, entry: Mapping[str, Any]) -> None:
+        """Write an entry, then apply it; on an error, what was known stays known, and the next entry writes it all."""
+        appends, self.appends = self.appends and self.path.exists(), False
+        if appends:
+            _append(self.path, f"{json.dumps(entry)}\n")
+        else:
+            known, scores = self.known.copy(), self.scores.copy()
+            _apply(entry, known, scores)
+            write_atomically(self.path, _journal(known, scores))
+            (self.output / OLD_NAME).unlink(missing_ok=True)
+        self.appends = True
+        _apply(entry, self.known, self.scores)
+
+
+def _journal(known: Mapping[str, Settings], scores: Mapping[str, Scores]) -> str:
+    entries = [{"result": name, "settings": settings} for name, settings in known.items()]
+    entries += [{"result": name, "scores": of_result} for name, of_result in scores.items()]
+    return "".join(f"{json.dumps(entry)}\n" for entry in (HEADER, *entries))
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with open(path, "ab") as file:
+            file.write(text.encode())
+    except OSError as error:  # the error for a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _of_journal(text: str) -> tuple[dict[str, Settings], dict[str, Scores]]:
+    header, *lines = text.split("\n")[:-1]  # what follows the last newline is empty, or an incomplete line
+    if json.loads(header) != HEADER:
+        raise ValueError("another header")
+    known, scores = {}, {}
+    for line in lines:
+        _apply(json.loads(line), known, scores)
+    return known, scores
+
+
+def _apply(entry: Mapping[str, Any], known: dict[str, Settings], scores: dict[str, Scores]) -> None:
+    """Apply a line of the journal; a value that is null removes what was known."""
+    result = str(entry["result"])
+    for values, value_of, what in ((known, dict, "settings"), (scores, _checked, "scores")):
+        if what in entry:
+            values.pop(result, None)
+            if entry[what] is not None:
+                values[result] = value_of(entry[what])
+
+
+def _of_object(text: str) -> tuple[dict[str, Settings], dict[str, Scores]]:
+    content = json.loads(text)
+    known = {name: dict(content["settings"][index]) for name, index in content["results"].items()}
+    return known, {name: _checked(of_result) for name, of_result in content.get("scores", {}).items()}
 
 
 def _checked(scores: Any) -> Scores:

@@ -48,9 +48,9 @@ def test_a_task_is_restored_from_any_folder_as_with_its_file(checkout, photograp
     results = [read_image(tmp_path / folder / "photo.png") for folder in ("named", "given")]
     np.testing.assert_array_equal(*results)
     assert (results[0] != read_image(photograph)).any()
-    manifests = [json.loads((tmp_path / folder / ".irnext.json").read_text()) for folder in ("named", "given")]
+    manifests = [(tmp_path / folder / ".irnext.jsonl").read_text() for folder in ("named", "given")]
     assert manifests[0] == manifests[1]
-    assert manifests[0]["settings"][0]["weights"] == weights.name
+    assert json.loads(manifests[0].splitlines()[-1])["settings"]["weights"] == weights.name
     again = run_script("restore.py", "--weights", weights, "--input", photograph, "--output", tmp_path / "named")
     assert again.stdout.startswith("0 restored, 1 skipped, 0 failed")
 

@@ -69,7 +69,7 @@ def restored(identity_weights, tmp_path_factory):
     result = run_script("restore.py", "--weights", identity_weights, "--input", root / "in", "--output", root / "out")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert {path.name for path in (root / "out").iterdir()} == {".irnext.json", *map(result_of, SOURCES)}
+    assert {path.name for path in (root / "out").iterdir()} == {".irnext.jsonl", *map(result_of, SOURCES)}
     return root / "in", root / "out"
 
 

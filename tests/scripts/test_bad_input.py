@@ -66,7 +66,7 @@ def test_odd_names_go_through_the_scripts(oddly_named, small_weights, tmp_path):
     arguments = ["--weights", small_weights, "--input", source, "--output", tmp_path / "restored"]
     result = run_script("restore.py", *arguments)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
-    assert {path.name for path in (tmp_path / "restored").iterdir()} == {*written, ".irnext.json"}
+    assert {path.name for path in (tmp_path / "restored").iterdir()} == {*written, ".irnext.jsonl"}
 
 
 def test_odd_names_are_trained_on(oddly_named, tmp_path):

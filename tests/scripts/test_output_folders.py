@@ -148,7 +148,7 @@ LINKS = {
         "images/hazy",
         "images/hazy/20_1.png",
     ],
-    "restore.py": ["20_1.png", ".irnext.json"],
+    "restore.py": ["20_1.png", ".irnext.jsonl"],
 }
 
 

@@ -12,7 +12,7 @@ from conftest import assert_refused, errors_of, run_script
 
 from data.images import read_image, write_image
 from evaluation.no_reference import brisque, niqe
-from inference.manifest import NAME
+from inference.manifest import HEADER, NAME, Manifest
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def test_existing_results_are_scored_once_and_again_when_they_are_replaced(resto
     assert restore().returncode == 0
     assert not (tmp_path / "out" / "scores.csv").exists()
     assert "0 restored, 4 skipped" in restore("--score").stdout
-    manifest = json.loads((tmp_path / "out" / NAME).read_text())
-    manifest["scores"]["cat.png"]["NIQE"] = [50.0, 40.0]  # to see that it is not computed again
-    (tmp_path / "out" / NAME).write_text(json.dumps(manifest))
+    manifest = Manifest(tmp_path / "out", {})
+    scores = manifest.scores["cat.png"] | {"NIQE": [50.0, 40.0]}  # to see that it is not computed again
+    manifest.record_scores(tmp_path / "out" / "cat.png", scores)
     assert "cat.png: NIQE 50.00 -> 40.00" in restore("--score").stdout
     assert rows_of(tmp_path)["cat.png"]["niqe_before"] == "50.0"
     write_image(album / "cat.png", cv2.GaussianBlur(read_image(album / "cat.png"), (0, 0), 2))
     assert restore("--overwrite").returncode == 0
-    assert "scores" not in json.loads((tmp_path / "out" / NAME).read_text())
+    assert not Manifest(tmp_path / "out", {}).scores
     assert restore("--score").returncode == 0
     assert float(rows_of(tmp_path)["cat.png"]["niqe_before"]) == niqe(read_image(album / "cat.png"))
 
@@ -94,8 +94,9 @@ def test_scores_of_removed_results_leave_the_table(restore, tmp_path):
     assert list(rows_of(tmp_path)) == ["cat.png", "small.png"]
 
 
-@pytest.mark.parametrize("scores", [[], {"cat.png": 3}, {"cat.png": {"NIQE": [1]}}, {"cat.png": {"NIQE": [1, "x"]}}])
+@pytest.mark.parametrize("scores", [[], 3, {"NIQE": [1]}, {"NIQE": [1, "x"]}])
 def test_damaged_scores_are_one_line(restore, tmp_path, scores):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / NAME).write_text(json.dumps({"settings": [], "results": {}, "scores": scores}))
+    lines = [HEADER, {"result": "cat.png", "scores": scores}]
+    (tmp_path / "out" / NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert_refused(restore("--score"), tmp_path / "out" / NAME, "damaged")
