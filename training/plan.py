@@ -4,9 +4,9 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import accumulate, chain, repeat
 from pathlib import Path
 from statistics import mean
 
@@ -65,7 +65,7 @@ def plan(config: Config, output: Path, group: Group, init_from: Path | None = No
     )
     last, best, saving = measure_checkpoints(run)
     size, steps = -(-train.batch_size // train.accumulate), run.total_steps()
-    times = validations(train, steps)
+    times = validations(train, [loaders.sampler.batches(epoch) for epoch in range(1, train.epochs + 1)])
     hours = [steps * seconds / 3600, times * validation / 3600, (train.epochs + times) * saving / 3600]
     images = sum(len(loader.dataset) for loader in loaders.validation.values())
     rows = {
@@ -192,11 +192,13 @@ def measure_checkpoints(run: Run) -> tuple[int, int, float]:
     return last.tell(), best.tell(), seconds
 
 
-def validations(train: TrainConfig, steps: int) -> int:
-    """How often a whole run of so many steps validates."""
-    after_epochs = -(-train.epochs // train.validate_every)
-    after_steps = 0 if train.validate_every_steps is None else steps // train.validate_every_steps
-    return train.validate_start + after_epochs + after_steps
+def validations(train: TrainConfig, batches: Sequence[int]) -> int:
+    """How often a whole run validates whose epochs have so many batches; see ``Run.awaits_validation``."""
+    ends = list(accumulate(batches))
+    due = {step for epoch, step in enumerate(ends, 1) if epoch % train.validate_every == 0 or epoch == train.epochs}
+    if train.validate_every_steps is not None:
+        due.update(range(train.validate_every_steps, ends[-1] + 1, train.validate_every_steps))
+    return train.validate_start + len(due)
 
 
 def used_memory(device: torch.device) -> int:

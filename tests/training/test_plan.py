@@ -115,11 +115,21 @@ def test_the_least_accumulation_is_found(batch, most, parts):
         ({"validate_every": 100}, 1),
         ({"validate_every": 5, "validate_start": True}, 3),
         ({"validate_every": 10, "validate_every_steps": 30}, 4),
+        ({"validate_every": 1, "validate_every_steps": 20}, 10),  # both after every second epoch
+        ({"validate_every": 3, "validate_every_steps": 15, "validate_start": True}, 8),  # both after 30, 60, 90
     ],
 )
 def test_validations_are_counted(options, times):
     train = TrainConfig(epochs=10, batch_size=1, lr=1e-3, warmup_epochs=1, clip_norm=1.0, **options)
-    assert validations(train, steps=100) == times
+    assert validations(train, [10] * 10) == times
+
+
+def test_a_run_validates_as_often_as_planned(reside, tmp_path):
+    """Three epochs of three steps; the one after step 6 is due for both reasons."""
+    options = ("--train.validate_every=2", "--train.validate_every_steps=2", "--train.validate_start=true")
+    assert ", 6 times" in rows_of(train_tiny(reside, tmp_path / "run", *options, "--plan"))["validation"]
+    result = train_tiny(reside, tmp_path / "run", *options)
+    assert (result.returncode, result.stdout.count("dB, best ")) == (0, 6), result.stdout
 
 
 def test_several_processes_are_refused(tmp_path):
