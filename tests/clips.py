@@ -1,8 +1,10 @@
 """Short videos of a photograph that pans, in every form that people have of them."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -19,7 +21,17 @@ def pan(count: int, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
     return [np.ascontiguousarray(photo[i : i + height, 2 * i : 2 * i + width]) for i in range(count)]
 
 
-def write_clip(
+def write_clip(path: Path, frames: Iterable[np.ndarray], **arguments: Any) -> Path:
+    """Write a video, see ``encode``.
+
+    In a thread of its own: libsvtav1 gives the thread that calls it real-time priority where it may, as root does, and
+    whatever that thread starts afterwards, such as training processes on one core, would inherit it and starve.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(encode, path, frames, **arguments).result()
+
+
+def encode(
     path: Path,
     frames: Iterable[np.ndarray],
     codec: str = "libx264",
