@@ -50,7 +50,7 @@ ablation: setup  ## train and score the paper's ablations at small scale (DATA=D
 
 test: setup  ## run the tests
 	$(RUN) -m ruff check --quiet .
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
 test-slow: setup  ## run the tests marked slow, which train the demo
 	$(RUN) -m pytest -m slow

@@ -21,14 +21,14 @@ def pan(count: int, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
     return [np.ascontiguousarray(photo[i : i + height, 2 * i : 2 * i + width]) for i in range(count)]
 
 
-def write_clip(path: Path, frames: Iterable[np.ndarray], **arguments: Any) -> Path:
+def write_clip(path: Path, frames: Iterable[np.ndarray], *arguments: Any, **options: Any) -> Path:
     """Write a video, see ``encode``.
 
     In a thread of its own: libsvtav1 gives the thread that calls it real-time priority where it may, as root does, and
     whatever that thread starts afterwards, such as training processes on one core, would inherit it and starve.
     """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(encode, path, frames, **arguments).result()
+        return thread.submit(encode, path, frames, *arguments, **options).result()
 
 
 def encode(
