@@ -15,7 +15,7 @@ from inference.folders import Job
 from inference.video_writing import MUXERS
 from utils.config import Precision
 from utils.errors import InputError, listed
-from utils.files import sha256_of, write_atomically
+from utils.files import sha256_of, without_links, write_atomically
 from utils.text_files import read_text
 
 NAME = ".irnext.jsonl"
@@ -147,7 +147,8 @@ class Manifest:
 
     def _add(self, entry: Mapping[str, Any]) -> None:
         """Write an entry, then apply it; on an error, what was known stays known, and the next entry writes it all."""
-        appends, self.appends = self.appends and self.path.exists(), False
+        appends = self.appends and self.path.is_file() and not self.path.is_symlink()
+        self.appends = False
         if appends:
             _append(self.path, f"{json.dumps(entry)}\n")
         else:
@@ -167,7 +168,7 @@ def _journal(known: Mapping[str, Settings], scores: Mapping[str, Scores]) -> str
 
 def _append(path: Path, text: str) -> None:
     try:
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=without_links) as file:
             file.write(text.encode())
     except OSError as error:  # the error for a full disk names no file
         raise OSError(error.errno, error.strerror, str(path)) from None

@@ -16,7 +16,7 @@ from inference.video_colours import Planes
 from inference.video_reading import Description
 from inference.video_writing import encode, str_of
 from utils.errors import InputError
-from utils.files import write_atomically
+from utils.files import without_links, write_atomically
 from utils.text_files import read_text
 
 # Frames per segment. Segments start at multiples of it wherever a job was stopped, so that the result does not depend
@@ -66,7 +66,7 @@ class Segments:
             self.kept = 0
             frames.unlink()
         samples = b"".join(np.ascontiguousarray(plane).tobytes() for plane in planes)
-        with open(self._frames, "ab", opener=_without_links) as file:
+        with open(self._frames, "ab", opener=without_links) as file:
             file.write(RECORD.pack(zlib.crc32(samples), pts, duration) + samples)
         self.kept += 1
         self.count += 1
@@ -108,7 +108,7 @@ class Segments:
         """The frames after the last whole segment, up to the first that is incomplete."""
         if not self._frames.is_file():
             return
-        with open(self._frames, "rb", opener=_without_links) as file:
+        with open(self._frames, "rb", opener=without_links) as file:
             while len(record := file.read(self._record_size)) == self._record_size:
                 checksum, pts, duration = RECORD.unpack_from(record)
                 samples = memoryview(record)[RECORD.size :]
@@ -148,7 +148,3 @@ def _read(path: Path) -> Any:
         return json.loads(read_text(path))
     except (OSError, ValueError):
         return None
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -64,8 +64,8 @@ def plan(config: Config, output: Path, group: Group, init_from: Path | None = No
         len(loader.dataset) * measure_image(run, name, loader) for name, loader in loaders.validation.items()
     )
     last, best, saving = measure_checkpoints(run)
-    size, steps = -(-train.batch_size // train.accumulate), run.total_steps()
-    times = validations(train, [loaders.sampler.batches(epoch) for epoch in range(1, train.epochs + 1)])
+    batches = [loaders.sampler.batches(epoch) for epoch in range(1, train.epochs + 1)]
+    size, steps, times = -(-train.batch_size // train.accumulate), sum(batches), validations(train, batches)
     hours = [steps * seconds / 3600, times * validation / 3600, (train.epochs + times) * saving / 3600]
     images = sum(len(loader.dataset) for loader in loaders.validation.values())
     rows = {

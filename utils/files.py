@@ -75,6 +75,11 @@ def replacing(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
             unfinished.discard(temporary)
 
 
+def without_links(path: str, flags: int) -> int:
+    """Opener for ``open`` that fails if the file is a symbolic link; a new file gets the usual permissions."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 digest of a file's content, in hexadecimal.
 

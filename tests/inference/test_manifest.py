@@ -216,6 +216,18 @@ def test_a_manifest_removed_during_a_job_is_written_anew(tmp_path):
     assert list(Manifest(tmp_path, SETTINGS).known) == ["a.png", "b.png", "c.png"]
 
 
+def test_a_link_in_the_place_of_the_manifest_is_replaced_and_not_followed(tmp_path):
+    outside, folder = tmp_path / "outside.txt", tmp_path / "out"
+    outside.write_text("mine")
+    manifest = Manifest(folder, SETTINGS)
+    manifest.record(folder / "a.png")
+    manifest.path.unlink()
+    manifest.path.symlink_to(outside)
+    manifest.record(folder / "b.png")
+    assert outside.read_text() == "mine"
+    assert list(Manifest(folder, SETTINGS).known) == ["a.png", "b.png"]
+
+
 def test_the_results_of_older_versions_are_known(results, small_weights, tmp_path):
     """They wrote one object."""
     out = results / "out"
